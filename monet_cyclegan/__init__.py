@@ -1,0 +1,1 @@
+"""CycleGANs that turn photos into Monet paintings and back."""

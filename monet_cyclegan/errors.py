@@ -1,0 +1,11 @@
+"""The one exception for mistakes that a person can put right."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: its text is one clear line that names the value and the choices.
+
+    The command-line programs print it as ``error: ...`` and exit with a non-zero status; any other exception is a defect
+    and keeps its traceback.
+    """
