@@ -1,0 +1,213 @@
+"""The algorithm: two generators and two discriminators, trained in both directions (CycleGAN, arXiv:1703.10593)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.callbacks import Timer
+
+from monet_cyclegan.clipping import gradient_norm
+from monet_cyclegan.ema import EMA
+from monet_cyclegan.image_pool import ImagePool
+from monet_cyclegan.losses import cycle_loss, identity_loss
+from monet_cyclegan.randomness import reseed_torch
+from monet_cyclegan.schedules import constant, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from monet_cyclegan.losses import AdversarialLoss
+    from monet_cyclegan.penalties import GradientPenalty
+
+Images = dict[str, "Tensor"]  # named images (N, 3, H, W) in [-1, 1]
+Terms = dict[str, "Tensor"]  # named scalars, weighted: their sum is minimised
+
+
+def discriminate(disc: nn.Module, images: Tensor) -> list[Tensor]:
+    """The one gate to a discriminator, so that real, fake and penalised images go the same way."""
+    return disc(images)
+
+
+def translate(gen_ab: nn.Module, gen_ba: nn.Module, real_a: Tensor, real_b: Tensor, *, identity: bool) -> Images:
+    """Translate both ways and back; with ``identity`` also give each generator an image of its own target domain.
+
+    Translation and identity share one forward pass: instance norm looks at each image alone, so nothing changes but speed.
+    """
+    if identity:
+        fake_b, idt_b = gen_ab(torch.cat([real_a, real_b])).split([len(real_a), len(real_b)])
+        fake_a, idt_a = gen_ba(torch.cat([real_b, real_a])).split([len(real_b), len(real_a)])
+        extra = {"idt_a": idt_a, "idt_b": idt_b}
+    else:
+        fake_b, fake_a, extra = gen_ab(real_a), gen_ba(real_b), {}
+    return {"fake_a": fake_a, "fake_b": fake_b, "rec_a": gen_ba(fake_b), "rec_b": gen_ab(fake_a), **extra}
+
+
+class CycleGAN(LightningModule):
+    """Unpaired translation between domains A (photos) and B (paintings); batches are {"a", "b"}: (N, 3, H, W) in [-1, 1].
+
+    ``disc_a`` judges images of A. A weight of zero leaves its term out, forward pass included.
+
+    Args:
+        generator: makes a generator; called twice.
+        discriminator: makes a discriminator; called twice.
+        adversarial_loss: see `monet_cyclegan.losses`.
+        optimizer: makes an optimizer from parameters and ``lr``.
+        lr: learning rate of the generators.
+        lr_disc: learning rate of the discriminators; None for that of the generators.
+        schedule: learning-rate factor as a function of the finished share of the training, in [0, 1].
+        lambda_adv: weight of the adversarial loss.
+        lambda_cycle: weight of the cycle loss.
+        lambda_identity: weight of the identity loss, absolute: the paper's 0.5 times 10 is 5.
+        pool_size: generated images kept for the discriminators, 0 for none.
+        penalties: gradient penalties on the discriminators, by name.
+        clip: gradient clipping, in place on parameters; None for none.
+        ema_decay: decay of the generators' moving average, which evaluation uses; 0 for none.
+        seed: with epoch, batch and rank the seed of all that a training step draws.
+    """
+
+    def __init__(
+        self,
+        generator: Callable[[], nn.Module],
+        discriminator: Callable[[], nn.Module],
+        adversarial_loss: AdversarialLoss,
+        optimizer: Callable[..., Optimizer],
+        lr: float = 2e-4,
+        lr_disc: float | None = None,
+        schedule: Callable[[float], float] = constant,
+        lambda_adv: float = 1.0,
+        lambda_cycle: float = 10.0,
+        lambda_identity: float = 5.0,
+        pool_size: int = 50,
+        penalties: Mapping[str, GradientPenalty] | None = None,
+        clip: Callable[[Iterable[nn.Parameter]], Tensor] | None = None,
+        ema_decay: float = 0.999,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.gen_ab, self.gen_ba = generator(), generator()
+        self.disc_a, self.disc_b = discriminator(), discriminator()
+        self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
+        self.ema_ab = EMA(self.gen_ab, ema_decay) if ema_decay > 0 else None
+        self.ema_ba = EMA(self.gen_ba, ema_decay) if ema_decay > 0 else None
+        self.adversarial_loss = adversarial_loss
+        self.optimizer = optimizer
+        self.lr, self.lr_disc = lr, lr if lr_disc is None else lr_disc
+        self.schedule = schedule
+        self.lambda_adv, self.lambda_cycle, self.lambda_identity = lambda_adv, lambda_cycle, lambda_identity
+        self.penalties = dict(penalties or {})
+        self.clip = clip or gradient_norm
+        self.seed = seed
+
+    @property
+    def evaluation_generators(self) -> tuple[nn.Module, nn.Module]:
+        """The generators A to B and B to A that are judged and shipped: the averaged ones, if there are any."""
+        if self.ema_ab is None or self.ema_ba is None:
+            return self.gen_ab, self.gen_ba
+        return self.ema_ab.model, self.ema_ba.model
+
+    @property
+    def batches_done(self) -> int:
+        """Batches trained on. Lightning's global_step counts every optimizer step, and there are two a batch."""
+        return self.global_step // 2
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """One optimizer for both generators, one for both discriminators."""
+        gens = [*self.gen_ab.parameters(), *self.gen_ba.parameters()]
+        discs = [*self.disc_a.parameters(), *self.disc_b.parameters()]
+        return [self.optimizer(gens, lr=self.lr), self.optimizer(discs, lr=self.lr_disc)]
+
+    def training_step(self, batch: Images, batch_idx: int) -> None:
+        """Step the generators, then the discriminators on pooled fakes, then the moving averages."""
+        reseed_torch(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        step = self.batches_done
+        factor = self.learning_rate_factor()
+        real_a, real_b = batch["a"], batch["b"]
+        opt_gen, opt_disc = self.optimizers()
+
+        with self.toggled_optimizer(opt_gen):
+            images = translate(self.gen_ab, self.gen_ba, real_a, real_b, identity=self.lambda_identity > 0)
+            gen_terms = self.generator_losses(real_a, real_b, images)
+            grad_norm_gen = self.optimize(opt_gen, gen_terms, self.lr * factor)
+
+        with self.toggled_optimizer(opt_disc):
+            fake_a, fake_b = self.pool_a.query(images["fake_a"].detach()), self.pool_b.query(images["fake_b"].detach())
+            disc_terms = {
+                **self.discriminator_losses("a", self.disc_a, real_a, fake_a, step),
+                **self.discriminator_losses("b", self.disc_b, real_b, fake_b, step),
+            }
+            grad_norm_disc = self.optimize(opt_disc, disc_terms, self.lr_disc * factor)
+
+        if self.ema_ab is not None and self.ema_ba is not None:
+            self.ema_ab.update(self.gen_ab, step)
+            self.ema_ba.update(self.gen_ba, step)
+
+        scalars = {**gen_terms, **disc_terms, "grad_norm_gen": grad_norm_gen, "grad_norm_disc": grad_norm_disc}
+        scalars["lr"] = torch.tensor(self.lr * factor)
+        self.log_dict({f"train/{name}": scalar.detach() for name, scalar in scalars.items()})
+        totals = {"train/gen": total(gen_terms).detach(), "train/disc": total(disc_terms).detach()}
+        self.log_dict(totals, prog_bar=True)
+
+    def generator_losses(self, real_a: Tensor, real_b: Tensor, images: Images) -> Terms:
+        """Adversarial, cycle and identity losses of both generators (arXiv:1703.10593 eq. 1, 2, 3 and §5.2)."""
+        terms: Terms = {}
+        for name, real, disc in (("a", real_a, self.disc_a), ("b", real_b, self.disc_b)):
+            if self.lambda_adv > 0:
+                logits = discriminate(disc, images[f"fake_{name}"])
+                terms[f"adv_{name}"] = self.lambda_adv * self.adversarial_loss.generator(logits)
+            if self.lambda_cycle > 0:
+                terms[f"cycle_{name}"] = self.lambda_cycle * cycle_loss(images[f"rec_{name}"], real)
+            if self.lambda_identity > 0:
+                terms[f"identity_{name}"] = self.lambda_identity * identity_loss(images[f"idt_{name}"], real)
+        return terms
+
+    def discriminator_losses(self, name: str, disc: nn.Module, real: Tensor, fake: Tensor, step: int) -> Terms:
+        """Adversarial loss of the discriminator of domain ``name``, and the penalties that are due at ``step``."""
+        # One forward pass for both: each image is judged alone.
+        logits = [scale.split([len(real), len(fake)]) for scale in discriminate(disc, torch.cat([real, fake]))]
+        real_logits, fake_logits = zip(*logits, strict=True)
+        terms = {f"disc_{name}": self.adversarial_loss.discriminator(real_logits, fake_logits)}
+        for key, penalty in self.penalties.items():
+            if penalty.due(step):
+                terms[f"{key}_{name}"] = penalty(partial(discriminate, disc), real, fake)
+        return terms
+
+    def optimize(self, optimizer: Any, terms: Terms, lr: float) -> Tensor:
+        """Minimise the sum of the terms by one step; returns the norm of the gradient before clipping."""
+        optimizer.zero_grad()
+        self.manual_backward(total(terms))
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        norm = self.clip([parameter for group in optimizer.param_groups for parameter in group["params"]])
+        optimizer.step()
+        return norm
+
+    def learning_rate_factor(self) -> float:
+        """The schedule at the finished share of the training: of its batches, or of ``trainer.max_time`` if that ends first."""
+        trainer = self.trainer
+        epochs = float("inf") if trainer.max_epochs in (None, -1) else trainer.max_epochs
+        timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
+        remaining = timer.time_remaining() if timer else None
+        if timer is None or remaining is None:
+            return self.schedule(progress(self.batches_done, trainer.num_training_batches * epochs))
+        elapsed = timer.time_elapsed()
+        share = progress(self.batches_done, trainer.num_training_batches * epochs, elapsed, elapsed + remaining)
+        return self.schedule(trainer.strategy.broadcast(share) if trainer.world_size > 1 else share)
+
+    def validation_step(self, batch: Images, batch_idx: int, dataloader_idx: int = 0) -> Images:
+        """Translate held-out images of A (first loader) or of B (second) for whoever measures them."""
+        gen_ab, gen_ba = self.evaluation_generators
+        if dataloader_idx == 0:
+            return {"real_a": batch["a"], "fake_b": gen_ab(batch["a"])}
+        return {"real_b": batch["b"], "fake_a": gen_ba(batch["b"])}
+
+
+def total(terms: Terms) -> Tensor:
+    """The sum of all terms."""
+    return torch.stack(list(terms.values())).sum()

@@ -1,0 +1,135 @@
+"""Decode-once caches: all images of a source as one flat uint8 buffer, in memory or in a memory-mapped file."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from rich.progress import track
+
+from monet_cyclegan.data.sources import Source
+from monet_cyclegan.data.transforms import shrink
+from monet_cyclegan.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CacheMode = Literal["ram", "disk", "none"]
+
+_FORMAT = 1  # raised when the layout of the files or the way of shrinking changes
+
+
+def cached(source: Source, mode: CacheMode, short_side: int, folder: Path | str) -> Source:
+    """Give ``source`` with every image shrunk to ``short_side`` and, unless ``mode`` is "none", decoded only once.
+
+    "ram" decodes everything now, "disk" once for all runs under ``folder``. The pixels are the same in all three modes.
+
+    Raises:
+        UserError: an unknown mode, or an image that can't be read.
+    """
+    if mode == "none":
+        return ShrunkSource(source, short_side)
+    if mode == "ram":
+        return CachedSource(source, *_decode_all(source, short_side))
+    if mode == "disk":
+        return CachedSource(source, *_from_disk(source, short_side, Path(folder)))
+    raise UserError(f"data.cache={mode} is not a cache; choose ram, disk or none")
+
+
+class ShrunkSource(Source):
+    """A source whose images are shrunk to a short side as they are loaded."""
+
+    def __init__(self, source: Source, short_side: int):
+        self.source = source
+        self.short_side = short_side
+        self.location = source.location
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def name(self, index: int) -> str:
+        """Name of the image in the source underneath."""
+        return self.source.name(index)
+
+    def load(self, index: int) -> np.ndarray:
+        """Load and shrink one image (H, W, 3) uint8."""
+        return shrink(self.source.load(index), self.short_side)
+
+    def fingerprint(self) -> str:
+        """Fingerprint of the source underneath, with the size."""
+        return f"{self.source.fingerprint()}-{self.short_side}"
+
+
+class CachedSource(Source):
+    """A source whose pixels lie decoded in one flat buffer."""
+
+    def __init__(self, source: Source, pixels: np.ndarray, shapes: np.ndarray):
+        self.source = source
+        self.pixels = pixels  # (sum of H * W * 3,) uint8
+        self.shapes = shapes  # (N, 2) int64: heights and widths
+        self.offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1) * 3)])
+        self.location = source.location
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def name(self, index: int) -> str:
+        """Name of the image in the source underneath."""
+        return self.source.name(index)
+
+    def load(self, index: int) -> np.ndarray:
+        """View one image (H, W, 3) uint8 in the buffer."""
+        start, end = self.offsets[index], self.offsets[index + 1]
+        return self.pixels[start:end].reshape(*self.shapes[index], 3)
+
+    def fingerprint(self) -> str:
+        """Fingerprint of the source underneath."""
+        return self.source.fingerprint()
+
+
+def _decoded(source: Source, short_side: int) -> Iterator[np.ndarray]:
+    """Decode every image in order, several at a time, behind a progress bar."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        images = pool.map(lambda index: shrink(source.load(index), short_side), range(len(source)))
+        yield from track(images, f"decoding {source.location}", len(source), transient=True)
+
+
+def _decode_all(source: Source, short_side: int) -> tuple[np.ndarray, np.ndarray]:
+    images = list(_decoded(source, short_side))
+    shapes = np.array([image.shape[:2] for image in images], dtype=np.int64)
+    pixels = np.empty(int(shapes.prod(axis=1).sum()) * 3, dtype=np.uint8)
+    start = 0
+    images.reverse()  # popped one by one, so that the images and their copy aren't both held whole
+    while images:
+        image = images.pop()
+        pixels[start : start + image.size] = image.ravel()
+        start += image.size
+    return pixels, shapes
+
+
+def _from_disk(source: Source, short_side: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    key = f"{source.fingerprint()}-{short_side}-v{_FORMAT}"
+    pixels_file, shapes_file = folder / f"{key}.uint8", folder / f"{key}.shapes.npy"
+    if not shapes_file.exists():  # written last, so where it stands the pixels are whole
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_disk(source, short_side, pixels_file, shapes_file)
+    return np.memmap(pixels_file, dtype=np.uint8, mode="r"), np.load(shapes_file)
+
+
+def _write_disk(source: Source, short_side: int, pixels_file: Path, shapes_file: Path) -> None:
+    shapes = []
+    unfinished = pixels_file.with_suffix(f".{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            for image in _decoded(source, short_side):
+                file.write(np.ascontiguousarray(image).tobytes())
+                shapes.append(image.shape[:2])
+        unfinished.replace(pixels_file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    temporary = shapes_file.with_suffix(f".{os.getpid()}.npy")
+    np.save(temporary, np.array(shapes, dtype=np.int64))
+    temporary.replace(shapes_file)

@@ -1,0 +1,191 @@
+"""Two unpaired domains as a LightningDataModule: A is the photo, B the painting."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from monet_cyclegan.data.cache import CacheMode, cached
+from monet_cyclegan.data.pairs import DomainDataset, EpochSampler, Position, RankSampler, UnpairedDataset
+from monet_cyclegan.data.sources import Domains, Source, find_domains, open_folders
+from monet_cyclegan.data.split import Subset, limited, split
+from monet_cyclegan.data.synthetic import synthetic_domains
+from monet_cyclegan.data.transforms import eval_transform, train_transform
+from monet_cyclegan.errors import UserError
+from monet_cyclegan.images import to_float
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import albumentations
+    from torch import Tensor
+
+
+class UnpairedDataModule(LightningDataModule):
+    """Training items {"a", "b"} and, for validation, every held-out image of A and then of B, once.
+
+    Batches reach the model as float (N, 3, S, S) in [-1, 1]; until then they are uint8, a quarter of the bytes.
+
+    Args:
+        domains: opens the sources; called when a run starts.
+        names: what A and B are called in messages, directions and pictures.
+        load_size: short side in pixels that images are brought to before the crop.
+        crop_size: side in pixels of the training squares.
+        augment: albumentations transforms by name, applied after the crop, in their order.
+        batch_size: items per step and process.
+        eval_batch_size: images per validation batch and process.
+        num_workers: loader processes; 0 loads in the main one.
+        cache: "ram", "disk" (under ``cache_dir``) or "none".
+        val_a: photos held out, a number or a share below 1; a source that comes with a test set uses that.
+        val_b: paintings held out, likewise.
+        limit: at most so many images a domain; None takes all.
+        split_seed: seed of the held-out choice, apart from ``seed`` so that runs stay comparable.
+        seed: seed of order, partners and augmentation.
+    """
+
+    def __init__(
+        self,
+        domains: Callable[[], Domains],
+        *,
+        names: Mapping[str, str],
+        load_size: int,
+        crop_size: int,
+        augment: Mapping[str, albumentations.BasicTransform] | None = None,
+        batch_size: int = 1,
+        eval_batch_size: int = 8,
+        num_workers: int = 2,
+        cache: CacheMode = "ram",
+        cache_dir: str = ".cache",
+        val_a: int | float = 0.1,
+        val_b: int | float = 0.1,
+        limit: int | None = None,
+        split_seed: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if not 0 < crop_size <= load_size:
+            raise UserError(
+                f"data.crop_size={crop_size} does not fit into data.load_size={load_size}: "
+                "the crop is cut from the resized image, so it must be from 1 pixel to load_size"
+            )
+        if batch_size < 1:
+            raise UserError(f"data.batch_size={batch_size} is not a batch; give 1 or more")
+        self.domains = domains
+        self.names = dict(names)
+        self.load_size, self.crop_size = load_size, crop_size
+        self.augment = dict(augment or {})
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.num_workers = num_workers
+        self.cache, self.cache_dir = cache, cache_dir
+        self.val_a, self.val_b, self.limit = val_a, val_b, limit
+        self.split_seed, self.seed = split_seed, seed
+        self.train_sources: tuple[Source, Source] | None = None
+        self.val_sources: tuple[Source, Source] | None = None
+        self._resume_at = Position(epoch=0, samples=0)
+
+    @classmethod
+    def from_root(cls, root: Path | str, swap: bool = False, **options: Any) -> UnpairedDataModule:
+        """Open a data set in one of the known layouts under ``root``; ``swap`` exchanges A and B."""
+        return cls(partial(find_domains, root, swap), **options)
+
+    @classmethod
+    def from_folders(cls, a: Path | str, b: Path | str, **options: Any) -> UnpairedDataModule:
+        """Open any two folders of images."""
+        return cls(partial(open_folders, a, b), **options)
+
+    @classmethod
+    def synthetic(
+        cls, count_a: int, count_b: int, size: int, val_count: int, scene_seed: int = 0, **options: Any
+    ) -> UnpairedDataModule:
+        """Paint two unpaired sets in memory, with held-out pairs whose true painting is known."""
+        return cls(partial(synthetic_domains, count_a, count_b, size, scene_seed, val_count), **options)
+
+    def setup(self, stage: str) -> None:
+        """Open, split and cache the sources, once."""
+        if self.train_sources is not None:
+            return
+        found = self.domains()
+        train_a, val_a = self._divide(found.train_a, found.val_a, self.val_a, "data.val_a")
+        train_b, val_b = self._divide(found.train_b, found.val_b, self.val_b, "data.val_b")
+        self.train_sources = (self._cached(train_a), self._cached(train_b))
+        self.val_sources = (self._cached(val_a), self._cached(val_b))
+
+    def _divide(self, train: Source, test: Source | None, held_out: int | float, key: str) -> tuple[Source, Source]:
+        train = limited(train, self.limit, self.split_seed)
+        if test is None:
+            return split(train, held_out, self.split_seed, key)
+        count = len(test) if held_out < 1 else min(int(held_out), len(test))
+        return train, Subset(test, range(count))
+
+    def _cached(self, source: Source) -> Source:
+        return cached(source, self.cache, self.load_size, self.cache_dir)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Load the training items of this rank, from where the last checkpoint stood."""
+        assert self.train_sources is not None
+        transform = train_transform(self.load_size, self.crop_size, self.augment.values())
+        dataset = UnpairedDataset(*self.train_sources, transform, self.seed)
+        rank, world_size = self._rank()
+        sampler = EpochSampler(len(dataset), self.batch_size * world_size, self._resume_at, rank, world_size)
+        return self._loader(dataset, sampler, self.batch_size)
+
+    def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
+        """Load the held-out images of this rank: first A, then B."""
+        assert self.val_sources is not None
+        rank, world_size = self._rank()
+        transform = eval_transform(self.crop_size)
+        return [
+            self._loader(
+                DomainDataset(name, source, transform),
+                RankSampler(len(source), rank, world_size),
+                self.eval_batch_size,
+                persistent=False,  # few batches, seldom: not worth two idle processes each
+            )
+            for name, source in zip(("a", "b"), self.val_sources, strict=True)
+        ]
+
+    def _loader(self, dataset: Any, sampler: Any, batch_size: int, persistent: bool = True) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=persistent and self.num_workers > 0,
+            worker_init_fn=_one_thread,
+            generator=torch.Generator().manual_seed(
+                0
+            ),  # of its own: an iterator draws a seed, else from the run's stream
+        )
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Turn uint8 into float in [-1, 1], on the device."""
+        return {name: to_float(images) for name, images in batch.items()}
+
+    def state_dict(self) -> dict[str, int]:
+        """Position in the data, counted in samples over all ranks."""
+        if self.trainer is None:
+            return self._resume_at._asdict()
+        epochs = self.trainer.fit_loop.epoch_progress.current
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        in_epoch = epochs.ready > epochs.processed
+        samples = batches.processed * self.batch_size * self.trainer.world_size if in_epoch else 0
+        return {"epoch": epochs.processed, "samples": samples}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from the position of a checkpoint."""
+        self._resume_at = Position(**state_dict)
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _one_thread(worker: int) -> None:
+    """Keep OpenCV to one thread a worker: the workers are the parallelism."""
+    cv2.setNumThreads(0)

@@ -1,0 +1,71 @@
+"""Subsets of a source, and the split into training and validation images."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from monet_cyclegan.data.sources import Source
+from monet_cyclegan.errors import UserError
+from monet_cyclegan.randomness import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Subset(Source):
+    """Some images of a source, in the order given."""
+
+    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
+        self.source = source
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.location = source.location
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def name(self, index: int) -> str:
+        """Name of the image in the source underneath."""
+        return self.source.name(int(self.indices[index]))
+
+    def load(self, index: int) -> np.ndarray:
+        """Load one image (H, W, 3) uint8."""
+        return self.source.load(int(self.indices[index]))
+
+    def fingerprint(self) -> str:
+        """Fingerprint of the source underneath, with the indices."""
+        return f"{self.source.fingerprint()}-{hashlib.sha256(self.indices.tobytes()).hexdigest()[:16]}"
+
+
+def limited(source: Source, limit: int | None, seed: int) -> Source:
+    """At most ``limit`` images of a source, a fixed random choice; None takes all.
+
+    Raises:
+        UserError: a limit below 1.
+    """
+    if limit is None or limit >= len(source):
+        return source
+    if limit < 1:
+        raise UserError(f"data.limit={limit} leaves no image; give a number of images from 1, or null for all")
+    return Subset(source, np.sort(generator(seed).permutation(len(source))[:limit]))
+
+
+def split(source: Source, validation: int | float, seed: int, key: str) -> tuple[Source, Source]:
+    """Split a source into training and validation images, the same for the same ``seed``.
+
+    ``validation`` counts images, or is their share where it lies below 1; at least one image is held out.
+
+    Raises:
+        UserError: nothing would be left for training; ``key`` names the setting to change.
+    """
+    total = len(source)
+    held_out = max(1, round(total * validation)) if validation < 1 else int(validation)
+    if validation <= 0 or held_out >= total:
+        raise UserError(
+            f"{key}={validation} can't be held out of the {total} images in {source.location}: "
+            f"give a number of images from 1 to {total - 1}, or a share such as 0.1"
+        )
+    order = generator(seed).permutation(total)
+    return Subset(source, np.sort(order[held_out:])), Subset(source, np.sort(order[:held_out]))

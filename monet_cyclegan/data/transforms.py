@@ -1,0 +1,52 @@
+"""Augmentation by albumentations, which no other file imports."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+# Importing albumentations asks its registry for a newer version unless told not to: a run must work offline.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Transform:
+    """Albumentations steps for one image at a time, each call reseeded, so that a result depends on its seed alone."""
+
+    def __init__(self, steps: Iterable[A.BasicTransform | A.BaseCompose]):
+        self.compose = A.Compose(list(steps))
+
+    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+        """Transform one image (H, W, 3) uint8."""
+        self.compose.set_random_seed(seed)
+        return np.ascontiguousarray(self.compose(image=image)["image"])
+
+
+def train_transform(load_size: int, crop_size: int, augment: Iterable[A.BasicTransform]) -> Transform:
+    """Resize the short side to ``load_size``, cut a random ``crop_size`` square, then apply ``augment`` in its order.
+
+    CycleGAN (Zhu et al. 2017, arXiv:1703.10593, appendix 7.1) resizes 256 to 286 and crops back to 256.
+    """
+    return Transform([A.SmallestMaxSize(load_size), A.RandomCrop(crop_size, crop_size), *augment])
+
+
+def eval_transform(crop_size: int) -> Transform:
+    """Resize the short side to ``crop_size`` and cut the centre: nothing random."""
+    return Transform([A.SmallestMaxSize(crop_size, interpolation=cv2.INTER_AREA), A.CenterCrop(crop_size, crop_size)])
+
+
+def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
+    """Scale an image (H, W, 3) down so that its shorter side is ``short_side``; a smaller one is left alone."""
+    height, width = image.shape[:2]
+    scale = short_side / min(height, width)
+    if scale >= 1:
+        return image
+    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
