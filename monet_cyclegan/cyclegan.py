@@ -37,7 +37,7 @@ def discriminate(disc: nn.Module, images: Tensor) -> list[Tensor]:
 def translate(gen_ab: nn.Module, gen_ba: nn.Module, real_a: Tensor, real_b: Tensor, *, identity: bool) -> Images:
     """Translate both ways and back; with ``identity`` also give each generator an image of its own target domain.
 
-    Translation and identity share one forward pass: instance norm looks at each image alone, so nothing changes but speed.
+    Translation and identity share one forward pass, for speed: instance norm looks at each image alone.
     """
     if identity:
         fake_b, idt_b = gen_ab(torch.cat([real_a, real_b])).split([len(real_a), len(real_b)])
@@ -49,9 +49,10 @@ def translate(gen_ab: nn.Module, gen_ba: nn.Module, real_a: Tensor, real_b: Tens
 
 
 class CycleGAN(LightningModule):
-    """Unpaired translation between domains A (photos) and B (paintings); batches are {"a", "b"}: (N, 3, H, W) in [-1, 1].
+    """Unpaired translation between domains A (photos) and B (paintings).
 
-    ``disc_a`` judges images of A. A weight of zero leaves its term out, forward pass included.
+    Batches are {"a", "b"}: (N, 3, H, W) in [-1, 1]. ``disc_a`` judges images of A. A weight of
+    zero leaves its term out, forward pass included.
 
     Args:
         generator: makes a generator; called twice.
@@ -69,6 +70,9 @@ class CycleGAN(LightningModule):
         clip: gradient clipping, in place on parameters; None for none.
         ema_decay: decay of the generators' moving average, which evaluation uses; 0 for none.
         seed: with epoch, batch and rank the seed of all that a training step draws.
+
+    Raises:
+        ValueError: for a negative weight, or if all are zero.
     """
 
     def __init__(
@@ -90,6 +94,11 @@ class CycleGAN(LightningModule):
         seed: int = 0,
     ):
         super().__init__()
+        if not (
+            min(lambda_adv, lambda_cycle, lambda_identity) >= 0 and lambda_adv + lambda_cycle + lambda_identity > 0
+        ):
+            weights = {"lambda_adv": lambda_adv, "lambda_cycle": lambda_cycle, "lambda_identity": lambda_identity}
+            raise ValueError(f"the weights of the losses must be 0 or more, and not all 0, got {weights}")
         self.automatic_optimization = False
         self.gen_ab, self.gen_ba = generator(), generator()
         self.disc_a, self.disc_b = discriminator(), discriminator()
@@ -149,8 +158,8 @@ class CycleGAN(LightningModule):
             self.ema_ba.update(self.gen_ba, step)
 
         scalars = {**gen_terms, **disc_terms, "grad_norm_gen": grad_norm_gen, "grad_norm_disc": grad_norm_disc}
-        scalars["lr"] = torch.tensor(self.lr * factor)
         self.log_dict({f"train/{name}": scalar.detach() for name, scalar in scalars.items()})
+        self.log("train/lr", self.lr * factor)
         totals = {"train/gen": total(gen_terms).detach(), "train/disc": total(disc_terms).detach()}
         self.log_dict(totals, prog_bar=True)
 
@@ -189,7 +198,7 @@ class CycleGAN(LightningModule):
         return norm
 
     def learning_rate_factor(self) -> float:
-        """The schedule at the finished share of the training: of its batches, or of ``trainer.max_time`` if that ends first."""
+        """The schedule at the finished share of the training: of its batches or of ``trainer.max_time``."""
         trainer = self.trainer
         epochs = float("inf") if trainer.max_epochs in (None, -1) else trainer.max_epochs
         timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
@@ -206,6 +215,11 @@ class CycleGAN(LightningModule):
         if dataloader_idx == 0:
             return {"real_a": batch["a"], "fake_b": gen_ab(batch["a"])}
         return {"real_b": batch["b"], "fake_a": gen_ba(batch["b"])}
+
+    def showcase(self, real_a: Tensor, real_b: Tensor) -> Images:
+        """Translate, reconstruct and map to themselves some images of both domains, as evaluation sees them."""
+        images = translate(*self.evaluation_generators, real_a, real_b, identity=True)
+        return {"real_a": real_a, "real_b": real_b, **images}
 
 
 def total(terms: Terms) -> Tensor:

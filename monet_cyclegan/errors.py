@@ -9,3 +9,10 @@ class UserError(Exception):
     The command-line programs print it as ``error: ...`` and exit with a non-zero status; any other exception is a defect
     and keeps its traceback.
     """
+
+
+class Interrupted(Exception):
+    """A run ended on a signal, after its checkpoint was saved."""
+
+    def __init__(self, signal_name: str, checkpoint: object):
+        super().__init__(f"stopped by {signal_name}; go on with: python train.py ckpt_path={checkpoint}")

@@ -164,6 +164,15 @@ class UnpairedDataModule(LightningDataModule):
             ),  # of its own: an iterator draws a seed, else from the run's stream
         )
 
+    def fixed_images(self, count: int) -> tuple[Tensor, Tensor]:
+        """The first held-out images of A and of B, at most ``count`` and equally many: float (N, 3, S, S) in [-1, 1]."""
+        assert self.val_sources is not None
+        transform = eval_transform(self.crop_size)
+        datasets = [DomainDataset(name, source, transform) for name, source in zip("ab", self.val_sources, strict=True)]
+        count = min(count, *map(len, datasets))
+        a, b = (torch.stack([dataset[i][dataset.name] for i in range(count)]) for dataset in datasets)
+        return to_float(a), to_float(b)
+
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Turn uint8 into float in [-1, 1], on the device."""
         return {name: to_float(images) for name, images in batch.items()}

@@ -1,0 +1,66 @@
+"""Ctrl-C, or a cluster's SIGTERM, ends a run between two batches, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning import Callback
+
+from monet_cyclegan.errors import Interrupted
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from lightning import LightningModule, Trainer
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class GracefulStop(Callback):
+    """Save ``path`` and raise `Interrupted` at the first batch's end after a signal; a second Ctrl-C ends at once.
+
+    A signal may arrive between the generators' step and the discriminators': only its flag is set then. During
+    validation the run goes on to the end of it, because a half-done validation would be resumed as if it were whole.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self._received: str | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals, which Python allows in the main thread only."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop here if asked to, except after an epoch's last batch: its end saves more."""
+        if not trainer.is_last_batch:
+            self._stop_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop here if asked to."""
+        self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        asked = trainer.strategy.reduce_boolean_decision(self._received is not None, all=False)
+        if asked:  # on any rank: each has to take part in saving
+            trainer.save_checkpoint(self.path)
+            raise Interrupted(self._received or "a signal to another process", self.path)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._received = signal.Signals(number).name
+        print(f"\n{self._received}: saving {self.path} and stopping; press Ctrl-C again to stop at once", flush=True)

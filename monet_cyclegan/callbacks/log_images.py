@@ -1,0 +1,72 @@
+"""Grids of the same held-out images as training goes on: real, translated, reconstructed and identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import Callback
+
+from monet_cyclegan.images import image_grid, write_image
+
+if TYPE_CHECKING:
+    from lightning import LightningModule, Trainer
+    from lightning.pytorch.loggers import Logger
+
+
+class LogImages(Callback):
+    """Write a grid for each direction to ``folder``, and to every logger that takes pictures, after each epoch.
+
+    Args:
+        folder: where the PNG files go.
+        num_images: held-out images of each domain shown, always the same.
+        every_n_batches: also so often within an epoch; None for at its end only.
+    """
+
+    def __init__(self, folder: Path | str, num_images: int = 4, every_n_batches: int | None = None):
+        self.folder = Path(folder)
+        self.num_images = num_images
+        self.every_n_batches = every_n_batches
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show pictures in the middle of an epoch."""
+        if self.every_n_batches and (batch_idx + 1) % self.every_n_batches == 0 and not trainer.is_last_batch:
+            self.show(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show pictures after an epoch."""
+        self.show(trainer, pl_module)
+
+    @torch.no_grad()
+    def show(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Translate the fixed images with the evaluation generators and hand the grids out."""
+        if not trainer.is_global_zero:
+            return
+        real_a, real_b = trainer.datamodule.fixed_images(self.num_images)  # type: ignore[attr-defined]
+        with trainer.precision_plugin.forward_context():
+            images = pl_module.showcase(real_a.to(pl_module.device), real_b.to(pl_module.device))
+        names = trainer.datamodule.names  # type: ignore[attr-defined]
+        batches = pl_module.batches_done
+        for source, target in (("a", "b"), ("b", "a")):
+            columns = {
+                names[source]: images[f"real_{source}"],
+                f"as {names[target]}": images[f"fake_{target}"],
+                f"{names[source]} again": images[f"rec_{source}"],
+                "identity": images[f"idt_{source}"],
+            }
+            grid = image_grid(columns)
+            direction = f"{names[source]}_to_{names[target]}"
+            write_image(self.folder / f"{direction}_epoch{trainer.current_epoch + 1:04d}_batch{batches:07d}.png", grid)
+            for logger in trainer.loggers:
+                _log_picture(logger, f"samples/{direction}", grid, batches)
+
+
+def _log_picture(logger: Logger, key: str, picture: Any, step: int) -> None:
+    # By name, so that neither package is imported where its logger isn't used.
+    if type(logger).__name__ == "WandbLogger":
+        logger.log_image(key, [picture])  # type: ignore[attr-defined]
+    elif type(logger).__name__ == "TensorBoardLogger":
+        logger.experiment.add_image(key, picture, step, dataformats="HWC")  # type: ignore[attr-defined]

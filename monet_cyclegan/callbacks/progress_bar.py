@@ -1,0 +1,61 @@
+"""Progress with both losses and images per second: a rich bar in a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import RichProgressBar
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from lightning import LightningModule, Trainer
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's rich progress bar, plus the images trained on per second, both domains and all devices counted.
+
+    Args:
+        line_every_s: seconds between two lines where the output is no terminal.
+    """
+
+    def __init__(self, line_every_s: float = 15.0):
+        super().__init__(leave=True)
+        self.line_every_s = line_every_s
+        self.is_terminal = Console().is_terminal
+        self._images = 0
+        self._since = time.monotonic()
+        self._images_per_s = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting; time spent on validation doesn't count."""
+        super().on_train_epoch_start(trainer, pl_module)
+        self._images, self._since = 0, time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count a batch and, outside of a terminal, print a line if it's time."""
+        self._images += sum(len(images) for images in batch.values()) * trainer.world_size
+        elapsed = time.monotonic() - self._since
+        if elapsed >= (1.0 if self.is_terminal else self.line_every_s) or trainer.is_last_batch:
+            self._images_per_s = self._images / max(elapsed, 1e-9)
+            self._images, self._since = 0, time.monotonic()
+            if not self.is_terminal and trainer.is_global_zero:
+                print(self._line(trainer, pl_module, batch_idx), flush=True)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Losses by their short names, metrics, and images per second."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return {"images/s": round(self._images_per_s, 1), **metrics}
+
+    def _line(self, trainer: Trainer, pl_module: LightningModule, batch_idx: int) -> str:
+        metrics = "  ".join(
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self.get_metrics(trainer, pl_module).items()
+        )
+        epochs = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
+        batches = f"{batch_idx + 1}/{trainer.num_training_batches}"
+        return f"epoch {trainer.current_epoch + 1}{epochs}  batch {batches}  {metrics}"

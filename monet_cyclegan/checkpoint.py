@@ -1,0 +1,103 @@
+"""What a checkpoint holds, read without running anything that it may contain."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from monet_cyclegan.callbacks.save_config import FORMAT, KEY
+from monet_cyclegan.errors import UserError
+
+
+def load_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Load a checkpoint of ours on the CPU, tensors mapped from the file.
+
+    Raises:
+        UserError: no such file, or one that isn't a checkpoint of this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}{_neighbours(path)}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch's own errors differ by file: pickle, zip, runtime, type
+        raise UserError(f"{path} is not a checkpoint of this project: {_first_line(error)}") from error
+    if not isinstance(checkpoint, dict) or KEY not in checkpoint:
+        raise UserError(f"{path} is not a checkpoint of this project: it holds no {KEY} config; train.py writes such files")
+    written = checkpoint[KEY]["format"]
+    if written > FORMAT:
+        raise UserError(f"{path} was written in format {written} by a newer version ({checkpoint[KEY]['version']})")
+    return checkpoint
+
+
+def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The resolved config of the run that wrote a checkpoint."""
+    return checkpoint[KEY]["config"]
+
+
+def saved_overrides(checkpoint: dict[str, Any]) -> list[str]:
+    """The command-line overrides of the run that wrote a checkpoint."""
+    return checkpoint[KEY]["overrides"]
+
+
+def directions(checkpoint: dict[str, Any]) -> dict[str, str]:
+    """Names of both directions and the generators that go them: {"photo_to_monet": "ab", "monet_to_photo": "ba"}."""
+    names = saved_config(checkpoint)["data"]["names"]
+    return {f"{names['a']}_to_{names['b']}": "ab", f"{names['b']}_to_{names['a']}": "ba"}
+
+
+def build_generator(checkpoint: dict[str, Any], direction: str | None = None) -> nn.Module:
+    """Rebuild a generator, the averaged one where there is one, in eval mode; by default the one from A to B.
+
+    Raises:
+        UserError: an unknown direction, or a network that isn't one of this project's.
+    """
+    known = directions(checkpoint)
+    if direction is not None and direction not in known:
+        raise UserError(f"direction={direction} is not one of this checkpoint's: choose {' or '.join(known)}")
+    suffix = known[direction] if direction else "ab"
+    config = dict(saved_config(checkpoint)["model"]["generator"])
+    config.pop("_partial_", None)
+    generator = _network_class(config.pop("_target_"))(**config)
+    averaged, plain = f"ema_{suffix}.model.", f"gen_{suffix}."
+    state = checkpoint["state_dict"]
+    prefix = averaged if any(key.startswith(averaged) for key in state) else plain
+    generator.load_state_dict({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+    return generator.eval()
+
+
+def _network_class(target: str) -> type[nn.Module]:
+    """Look a network of this project up; a stranger's file must not name anything else to be called."""
+    module, _, name = target.rpartition(".")
+    if re.fullmatch(r"monet_cyclegan\.networks\.[a-z0-9_]+", module) and find_spec(module):
+        found = getattr(import_module(module), name, None)
+        if isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module:
+            return found
+    raise UserError(f"the checkpoint asks for the network {target}, which is not one of monet_cyclegan.networks")
+
+
+def load_networks(model: nn.Module, checkpoint: dict[str, Any]) -> None:
+    """Give a CycleGAN the networks of a checkpoint, and neither its optimizers nor its image pools."""
+    state = {key: value for key, value in checkpoint["state_dict"].items() if not key.startswith("pool_")}
+    averages = [key for key in model.state_dict() if key.startswith("ema_")]
+    for key in averages:  # ema_ab.model.x: a run without averages hands on the generators themselves
+        state.setdefault(key, state[key.replace("ema_", "gen_", 1).replace(".model.", ".", 1)])
+    if not averages:
+        state = {key: value for key, value in state.items() if not key.startswith("ema_")}
+    pools = {key: value for key, value in model.state_dict().items() if key.startswith("pool_")}
+    model.load_state_dict({**state, **pools})
+
+
+def _neighbours(path: Path) -> str:
+    found = sorted(str(file) for file in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
+    return f"; there are {', '.join(found)}" if found else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,89 @@
+"""Translate images of any size with a trained generator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from monet_cyclegan.errors import UserError
+from monet_cyclegan.images import read_image, to_float, to_uint8, write_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from torch import nn
+
+SMALLEST_SIDE = 16
+
+
+class Translator:
+    """Translates one image at a time and keeps its size.
+
+    Args:
+        generator: maps (N, 3, H, W) in [-1, 1] to the same, where H and W are multiples of its `size_multiple`.
+        device: where it runs; the generator is moved there and set to evaluate.
+    """
+
+    def __init__(self, generator: nn.Module, device: torch.device | str = "cpu") -> None:
+        self.generator = generator.to(device).eval()
+        self.device = torch.device(device)
+        self.size_multiple = int(generator.size_multiple)  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Translate (H, W, 3) uint8 RGB to the same; UserError below 16 pixels."""
+        height, width = image.shape[:2]
+        if min(height, width) < SMALLEST_SIDE:
+            raise UserError(
+                f"an image of {width}x{height} pixels is too small, {SMALLEST_SIDE}x{SMALLEST_SIDE} is the least"
+            )
+        rows = mirrored_indices(height, self.size_multiple)
+        columns = mirrored_indices(width, self.size_multiple)
+        padded = np.ascontiguousarray(image[np.ix_(rows, columns)])
+        batch = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None]  # (1, 3, H', W')
+        translated = to_uint8(self.generator(to_float(batch)))[0]
+        top, left = (len(rows) - height) // 2, (len(columns) - width) // 2
+        return translated[:, top : top + height, left : left + width].permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def mirrored_indices(size: int, multiple: int) -> np.ndarray:
+    """Extend 0 ... size-1 to the next multiple, alike on both sides, by reflection that repeats where it has to.
+
+    The edge isn't doubled: size 3 to 8 is 2 1 [0 1 2] 1 0 1.
+    """
+    target = -(-size // multiple) * multiple
+    period = 2 * (size - 1)  # 0 1 2 1 | 0 1 2 1 | ...
+    place = (np.arange(target) - (target - size) // 2) % period
+    return np.minimum(place, period - place)
+
+
+class Outcome(NamedTuple):
+    """What became of one file: `error` is None, or the line with its name that says why there is no target."""
+
+    source: Path
+    target: Path
+    error: str | None
+
+
+def translate_files(translator: Translator, jobs: Iterable[tuple[Path, Path]]) -> Iterator[Outcome]:
+    """Translate each source file to its target file; one that can't be read or written doesn't stop the rest."""
+    for source, target in jobs:
+        error = None
+        try:
+            write_image(target, _translate(translator, read_image(source), source))
+        except UserError as problem:
+            error = str(problem)
+        yield Outcome(source, target, error)
+
+
+def _translate(translator: Translator, image: np.ndarray, source: Path) -> np.ndarray:
+    try:
+        return translator(image)
+    except UserError as problem:
+        raise UserError(f"{source}: {problem}") from problem
+    except torch.OutOfMemoryError as problem:
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise UserError(f"{source}: {size} pixels don't fit in the memory of {translator.device}") from problem

@@ -1,0 +1,73 @@
+"""Scalars as one CSV file in the run's folder."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class CSVLog(Logger):
+    """Write ``metrics.csv``, one row a logged step, each on disk at once.
+
+    A resumed run goes on in the same file. Its first row removes those that a run which was cut off had written beyond
+    the checkpoint: of Lightning's own logger, started again in the same folder, all earlier rows are lost.
+    """
+
+    def __init__(self, folder: Path | str):
+        super().__init__()
+        self.path = Path(folder) / "metrics.csv"
+        self._rows: list[dict[str, str]] | None = None
+        self._columns: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """Nothing: the run's folder says it."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Nothing: the run's folder says it."""
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Leave them to ``config.yaml``."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add one row."""
+        row = {"step": str(step), **{key: repr(float(value)) for key, value in metrics.items() if key != "epoch"}}
+        if "epoch" in metrics:
+            row["epoch"] = str(int(metrics["epoch"]))
+        first = self._rows is None
+        if self._rows is None:
+            self._rows = self._rows_before(int(row["step"]))
+        self._rows.append(row)
+        new_columns = [key for key in row if key not in self._columns]
+        self._columns += new_columns
+        if first or new_columns:
+            self._write_all(self._rows)
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+
+    def _rows_before(self, step: int) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if (row.get("step") or "").isdigit() and int(row["step"]) < step]
+        self._columns = list(reader.fieldnames or []) if rows else []
+        return rows
+
+    def _write_all(self, rows: list[dict[str, str]]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".unfinished")
+        with unfinished.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        unfinished.replace(self.path)

@@ -1,0 +1,69 @@
+"""What the networks are built from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def make_norm(norm: str, channels: int) -> nn.Module:
+    """The normalisation called ``norm``: "instance" (arXiv:1607.08022, without learned scale and shift) or "none".
+
+    Raises:
+        ValueError: for any other name.
+    """
+    if norm == "instance":
+        return nn.InstanceNorm2d(channels, eps=1e-5, affine=False, track_running_stats=False)
+    if norm == "none":
+        return nn.Identity()
+    raise ValueError(f"unknown norm {norm!r}: choose 'instance' or 'none'")
+
+
+def needs_bias(norm: str) -> bool:
+    """Whether a convolution right before this norm needs a bias: instance norm subtracts it again."""
+    return norm == "none"
+
+
+def make_upsample(kind: str, in_channels: int, out_channels: int, *, bias: bool, kernel_size: int = 3) -> nn.Module:
+    """A layer that doubles height and width: (N, in_channels, H, W) -> (N, out_channels, 2H, 2W).
+
+    Args:
+        kind: "transposed", a transposed convolution of stride 2 as in CycleGAN; or "resize", nearest-neighbour resizing
+            and a 3x3 convolution, which leaves no checkerboards (Odena et al. 2016, doi:10.23915/distill.00003).
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        bias: whether the convolution has a bias.
+        kernel_size: 3 or 4, of the transposed convolution.
+
+    Raises:
+        ValueError: for any other kind.
+    """
+    if kind == "transposed":
+        # Height out is 2 * (H - 1) - 2 * padding + kernel_size + output_padding, which is to be 2 * H.
+        output_padding = 4 - kernel_size
+        return nn.ConvTranspose2d(
+            in_channels, out_channels, kernel_size, stride=2, padding=1, output_padding=output_padding, bias=bias
+        )
+    if kind == "resize":
+        return nn.Sequential(
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias),
+        )
+    raise ValueError(f"unknown upsampling {kind!r}: choose 'transposed' or 'resize'")
+
+
+def check_size(images: Tensor, *, minimum: int, multiple: int = 1) -> None:
+    """Refuse images that a network can't take.
+
+    Raises:
+        ValueError: unless height and width are multiples of ``multiple`` and at least ``minimum`` pixels.
+    """
+    height, width = images.shape[-2:]
+    if height % multiple or width % multiple:
+        raise ValueError(f"images of {height}x{width} pixels: height and width must be multiples of {multiple}")
+    if height < minimum or width < minimum:
+        raise ValueError(f"images of {height}x{width} pixels: height and width must be at least {minimum}")

@@ -1,0 +1,179 @@
+"""From a composed config to a trained model: the only place where data, model, callbacks and loggers meet."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.syntax import Syntax
+from rich.tree import Tree
+
+from monet_cyclegan.callbacks import wandb_run
+from monet_cyclegan.callbacks.save_config import SaveConfig
+from monet_cyclegan.checkpoint import load_checkpoint, load_networks, saved_config
+from monet_cyclegan.errors import UserError
+from monet_cyclegan.randomness import reseed_torch
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from monet_cyclegan.cyclegan import CycleGAN
+    from monet_cyclegan.data.datamodule import UnpairedDataModule
+
+NETWORKS = ("generator", "discriminator")
+
+# Each of these is settled here, so that a warning on the screen is worth reading.
+_EXPECTED_WARNINGS = (
+    ".*does not have many workers.*",  # with decoded images in memory few are enough
+    ".*your dataloader is not resumable.*",  # the data module keeps the position
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
+    ".*The number of training batches .* is smaller than the logging interval.*",
+)
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Train as the config says; returns ``cfg.objective`` as measured last, for a sweep, or None if it wasn't.
+
+    Raises:
+        UserError: a config, data or a checkpoint that can't work.
+        Interrupted: the run was stopped by a signal, its checkpoint saved.
+    """
+    for message in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    check_config(cfg)
+    resumed = load_checkpoint(cfg.ckpt_path) if cfg.ckpt_path else None
+    if resumed is not None:
+        check_same_networks(cfg, resumed)
+        _continue_wandb_run(cfg, resumed)
+    initial = load_checkpoint(cfg.init_from) if cfg.init_from and resumed is None else None
+    if initial is not None:
+        take_networks(cfg, initial)
+    print_config(cfg)
+
+    datamodule: UnpairedDataModule = instantiate(cfg.data)
+    reseed_torch(cfg.seed)  # the networks' first weights
+    model: CycleGAN = instantiate(cfg.model)
+    check_sizes(datamodule, model)
+    if initial is not None:
+        load_networks(model, initial)
+    callbacks = [*instantiate(cfg.callbacks).values(), _config_saver(cfg)]
+    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
+    for logger in trainer.loggers:
+        logger.log_hyperparams(_plain(cfg))
+    try:
+        trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+    finally:
+        if "wandb" in sys.modules:  # inside the job: the runs of a sweep would merge otherwise
+            sys.modules["wandb"].finish()
+    _print_summary(cfg, trainer)
+    objective = trainer.callback_metrics.get(cfg.objective)
+    return None if objective is None else float(objective)
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Refuse settings that would fail later or do something else than they say."""
+    if cfg.trainer.get("max_steps", -1) != -1:
+        raise UserError(
+            f"trainer.max_steps={cfg.trainer.max_steps} would count each batch twice, once for each optimizer: "
+            "use trainer.max_epochs, trainer.max_time or trainer.limit_train_batches"
+        )
+    if str(cfg.trainer.precision).startswith("16"):
+        raise UserError(
+            f"trainer.precision={cfg.trainer.precision} is not supported, its scaled gradients can't be clipped: "
+            "choose bf16-mixed or 32-true"
+        )
+    if cfg.trainer.get("overfit_batches", 0):
+        raise UserError("trainer.overfit_batches replaces the project's own sampler: use debug=overfit")
+    if cfg.ckpt_path and cfg.trainer.get("fast_dev_run"):
+        raise UserError("debug=fast_dev_run trains one batch from the start: leave out ckpt_path")
+
+
+def check_same_networks(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
+    """Refuse to resume with networks of another shape than the checkpoint's."""
+    saved = saved_config(checkpoint)["model"]
+    for network in NETWORKS:
+        now = OmegaConf.to_container(cfg.model[network], resolve=True)
+        assert isinstance(now, dict)
+        for key in sorted({*now, *saved[network]}):
+            before, after = saved[network].get(key), now.get(key)
+            if before != after:
+                raise UserError(
+                    f"ckpt_path={cfg.ckpt_path} was trained with model.{network}.{key}={before}, not {after}: leave that "
+                    "override out, or start a new run"
+                )
+
+
+def take_networks(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
+    """Use the checkpoint's networks for a new run, since its weights fit no others."""
+    for network in NETWORKS:
+        with open_dict(cfg.model):
+            cfg.model[network] = saved_config(checkpoint)["model"][network]
+    rich.print(f"networks, and their shape, from {cfg.init_from}")
+
+
+def check_sizes(datamodule: UnpairedDataModule, model: CycleGAN) -> None:
+    """Refuse a crop that the networks can't take."""
+    crop, multiple = datamodule.crop_size, int(model.gen_ab.size_multiple)  # type: ignore[arg-type]
+    generator = type(model.gen_ab).__name__
+    if crop % multiple:
+        nearest = max(multiple, round(crop / multiple) * multiple)
+        fewer = ", or fewer model.generator.num_levels" if hasattr(model.gen_ab, "down") else ""
+        raise UserError(
+            f"data.crop_size={crop} must be a multiple of {multiple} for this {generator}: try {nearest}{fewer}"
+        )
+    minimum = int(getattr(model.disc_a, "min_size", 1))
+    if crop < minimum:
+        raise UserError(
+            f"data.crop_size={crop} is too small for this {type(model.disc_a).__name__}, which needs {minimum}: "
+            "try a larger crop or fewer model.discriminator.num_layers"
+        )
+
+
+def print_config(cfg: DictConfig) -> None:
+    """Print the config as a tree, a branch for each group; keys from the environment aren't part of it."""
+    tree = Tree("config", guide_style="dim")
+    for key, value in cfg.items():
+        if OmegaConf.is_config(value):
+            branch = tree.add(str(key), style="dim")
+            branch.add(Syntax(OmegaConf.to_yaml(value, resolve=True).rstrip(), "yaml", background_color="default"))
+        else:
+            tree.add(f"{key}: {value}")
+    rich.print(tree)
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _config_saver(cfg: DictConfig) -> SaveConfig:
+    overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("ckpt_path=")]
+    return SaveConfig(_plain(cfg), overrides, OmegaConf.to_yaml(cfg, resolve=True), cfg.paths.run)
+
+
+def _continue_wandb_run(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
+    logger = cfg.logger.get("wandb")
+    if logger is not None and logger.id is None:
+        logger.id = checkpoint.get(wandb_run.KEY)
+
+
+def _print_summary(cfg: DictConfig, trainer: Trainer) -> None:
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    best = Path(cfg.paths.checkpoints) / "best.ckpt"
+    score = next(
+        (callback.best_model_score for callback in trainer.checkpoint_callbacks if callback.monitor == cfg.objective),  # type: ignore[attr-defined]
+        None,
+    )
+    if score is not None and torch.isfinite(score):
+        print(f"best {cfg.objective} {float(score):.4g}: {best}")
+        print(f"pictures by epoch: {Path(cfg.paths.run) / 'samples'}")
+        print(f"translate with: python predict.py ckpt={best} input=photos output=paintings")
