@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}{_neighbours(path)}")
+    if not is_zipfile(path):
+        raise UserError(f"{path} is not a checkpoint of this project, nor of today's torch: it isn't a zip archive")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch's own errors differ by file: pickle, zip, runtime, type

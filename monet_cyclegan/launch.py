@@ -22,7 +22,7 @@ from hydra.errors import (
 )
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from monet_cyclegan.cli import nearest
 from monet_cyclegan.errors import Interrupted, UserError
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-_DEBUG = "HYDRA_FULL_ERROR"
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+_SHOW_TRACEBACKS = os.environ.get(_FULL_ERROR) == "1"
 
 
 def launch(main: Callable[[], Any], config_dir: Path, config_name: str) -> None:
     """Run a function decorated by ``hydra.main`` on the command line's arguments."""
+    os.environ[_FULL_ERROR] = "1"  # Hydra would print errors itself otherwise, several lines each
     load_dotenv(Path.cwd() / ".env")
     register_resolvers()
     with clear_errors(config_dir, config_name):
@@ -84,11 +86,9 @@ def _key(override: str) -> str:
 @contextmanager
 def clear_errors(config_dir: Path, config_name: str) -> Iterator[None]:
     """Turn a user's mistake into one line and exit status 2; with HYDRA_FULL_ERROR=1 everything keeps its traceback."""
-    if os.environ.get(_DEBUG) == "1":
+    if _SHOW_TRACEBACKS:
         yield
         return
-    before = os.environ.get(_DEBUG)
-    os.environ[_DEBUG] = "by launch"  # Hydra would print the errors itself otherwise, several lines each
     try:
         yield
     except Interrupted as stop:
@@ -102,9 +102,6 @@ def clear_errors(config_dir: Path, config_name: str) -> Iterator[None]:
             raise
         print(f"error: {line}", file=sys.stderr)
         raise SystemExit(2) from None
-    finally:
-        if before is None:
-            os.environ.pop(_DEBUG, None)
 
 
 def describe(error: BaseException, config_dir: Path, config_name: str) -> str | None:
@@ -116,6 +113,8 @@ def describe(error: BaseException, config_dir: Path, config_name: str) -> str | 
         return _instantiation_line(error)
     if isinstance(error, ConfigCompositionException | MissingConfigException | OverrideParseException | HydraException):
         return _composition_line(error, config_dir, config_name)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is missing: add {error.full_key}=..."
     if isinstance(error, OmegaConfBaseException):
         return _one_line(error)
     return None

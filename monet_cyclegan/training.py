@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ import rich
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.syntax import Syntax
 from rich.tree import Tree
@@ -35,6 +37,8 @@ _EXPECTED_WARNINGS = (
     ".*your dataloader is not resumable.*",  # the data module keeps the position
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes where it wrote before
     ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*module\\(s\\) in eval mode at the start of training.*",  # the averaged generators always are
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning's to change
 )
 
 
@@ -45,8 +49,7 @@ def train(cfg: DictConfig) -> float | None:
         UserError: a config, data or a checkpoint that can't work.
         Interrupted: the run was stopped by a signal, its checkpoint saved.
     """
-    for message in _EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", message)
+    _quieten()
     check_config(cfg)
     resumed = load_checkpoint(cfg.ckpt_path) if cfg.ckpt_path else None
     if resumed is not None:
@@ -77,8 +80,24 @@ def train(cfg: DictConfig) -> float | None:
     return None if objective is None else float(objective)
 
 
+def _quieten() -> None:
+    """Keep the screen for what matters: no tips, no lists of absent devices, no warnings about what is intended."""
+    for message in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def check_config(cfg: DictConfig) -> None:
     """Refuse settings that would fail later or do something else than they say."""
+    for key in cfg.needs:
+        if OmegaConf.select(cfg, key) is None:
+            raise UserError(f"{key} is missing: this experiment needs {key}=...")
+    here = available_accelerators()
+    if cfg.trainer.accelerator not in ("auto", *here, *(["gpu"] if {"cuda", "mps"} & {*here} else [])):
+        raise UserError(f"trainer.accelerator={cfg.trainer.accelerator} is not on this machine: choose {' or '.join(here)}")
+    if cfg.trainer.devices not in (1, "1", "auto") and "strategy" not in cfg.trainer:
+        raise UserError(f"trainer.devices={cfg.trainer.devices} needs processes that know of each other: add trainer=ddp")
     if cfg.trainer.get("max_steps", -1) != -1:
         raise UserError(
             f"trainer.max_steps={cfg.trainer.max_steps} would count each batch twice, once for each optimizer: "
@@ -93,6 +112,12 @@ def check_config(cfg: DictConfig) -> None:
         raise UserError("trainer.overfit_batches replaces the project's own sampler: use debug=overfit")
     if cfg.ckpt_path and cfg.trainer.get("fast_dev_run"):
         raise UserError("debug=fast_dev_run trains one batch from the start: leave out ckpt_path")
+
+
+def available_accelerators() -> list[str]:
+    """Lightning's names of what this machine can compute on."""
+    names = AcceleratorRegistry.available_accelerators()
+    return sorted(name for name in names if AcceleratorRegistry[name]["accelerator"].is_available())
 
 
 def check_same_networks(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ def modules() -> list[str]:
 
 
 def imports(source: str, known: set[str]) -> list[Import]:
-    """All imports of a file, also those inside functions; `from monet_cyclegan import x` means module x if it is known."""
+    """All imports of a file, also inside functions; `from monet_cyclegan import x` means a module x if there is one."""
     tree = ast.parse(source)
     guarded = {
         node

@@ -97,6 +97,14 @@ def test_r1_looks_at_the_real_images() -> None:
     assert torch.equal(seen[0], REAL)
 
 
+@KINDS
+def test_the_images_given_are_left_without_gradients(kind: type[GradientPenalty]) -> None:
+    real, fake = REAL.clone(), FAKE.clone()
+    kind()(half_square, real, fake)
+    assert not real.requires_grad
+    assert not fake.requires_grad
+
+
 def test_a_penalty_sends_no_gradient_into_the_generator() -> None:
     fake = FAKE.clone().requires_grad_()
     weight = torch.tensor([3.0, 4.0], requires_grad=True)

@@ -26,6 +26,8 @@ class ProgressBar(RichProgressBar):
         self._images = 0
         self._since = time.monotonic()
         self._images_per_s = 0.0
+        if not self.is_terminal:
+            self.disable()  # of the bar, whose frames would fill a file
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting; time spent on validation doesn't count."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from monet_cyclegan.data.sources import Source
@@ -92,9 +93,10 @@ class CachedSource(Source):
 
 def _decoded(source: Source, short_side: int) -> Iterator[np.ndarray]:
     """Decode every image in order, several at a time, behind a progress bar."""
+    title = f"decoding {source.location}"
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         images = pool.map(lambda index: shrink(source.load(index), short_side), range(len(source)))
-        yield from track(images, f"decoding {source.location}", len(source), transient=True)
+        yield from track(images, title, len(source), transient=True, disable=not Console().is_terminal)
 
 
 def _decode_all(source: Source, short_side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -50,7 +50,7 @@ figcaption { margin-bottom: 8px; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { fill: var(--soft); font-size: 11px; } svg .axis { stroke: var(--line); }
 code { font: 13px/1.7 ui-monospace, monospace; overflow-wrap: anywhere; }
-li { margin: 2px 0; }
+ol { margin: 0; padding-left: 1.8em; } ol li { margin: 2px 0; }
 """
 
 

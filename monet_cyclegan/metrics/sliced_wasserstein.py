@@ -93,12 +93,12 @@ class SlicedWassersteinDistance(Metric):
         pyramid = laplacian_pyramid(images.float())
         shape = (len(pyramid), 2, self.patches_per_image)
         draws = np.stack([generator(self.seed, first + index).random(shape) for index in range(len(images))])
-        where = torch.from_numpy(draws).to(images.device)  # (N, L, 2, P) in [0, 1)
+        where = torch.from_numpy(draws)  # (N, L, 2, P) in [0, 1)
         return torch.stack([take_patches(level, where[:, i]) for i, level in enumerate(pyramid)], dim=1)
 
     def _directions(self, like: Tensor) -> Tensor:
         drawn = generator(self.seed).standard_normal((3 * PATCH**2, self.num_directions))
-        return F.normalize(torch.from_numpy(drawn), dim=0).to(like)  # (D, K)
+        return F.normalize(torch.from_numpy(drawn).float(), dim=0).to(like)  # (D, K)
 
 
 def laplacian_pyramid(images: Tensor) -> list[Tensor]:
@@ -115,7 +115,8 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
 def take_patches(images: Tensor, where: Tensor) -> Tensor:
     """Cut 7x7 patches out of (N, C, H, W) at places (N, 2, P) in [0, 1): (N, P, C, 7, 7)."""
     windows = images.unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # (N, C, H - 6, W - 6, 7, 7)
-    rows, columns = (where * where.new_tensor(windows.shape[2:4])[:, None]).long().unbind(1)  # (N, P) each
+    places = (where * where.new_tensor(windows.shape[2:4])[:, None]).long()
+    rows, columns = places.to(images.device).unbind(1)  # (N, P) each
     image = torch.arange(len(images), device=images.device)[:, None]
     return windows[image, :, rows, columns]
 
@@ -154,9 +155,11 @@ def _quantiles(values: Tensor, count: int) -> Tensor:
     ordered = values.sort(dim=0).values
     if len(ordered) == count:
         return ordered
-    ranks = (torch.arange(count, device=values.device, dtype=torch.float64) + 0.5) * len(ordered) / count - 0.5
+    # Ranks on the CPU, since MPS has no float64.
+    ranks = (torch.arange(count, dtype=torch.float64) + 0.5) * len(ordered) / count - 0.5
     below = ranks.long()
-    share = (ranks - below).to(values)[:, None]
+    share = (ranks - below).float()[:, None].to(values)
+    below = below.to(values.device)
     return ordered[below].lerp(ordered[(below + 1).clamp(max=len(ordered) - 1)], share)
 
 

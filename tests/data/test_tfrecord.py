@@ -151,6 +151,7 @@ def test_a_record_without_an_image_is_refused_with_what_it_holds() -> None:
         (b"\x0a\x7fshort", "longer than its message"),
         (b"\xff" * 12, "integer has no end"),
         (b"\x0a", "integer has no end"),
+        (b"\x08" + b"\x80" * 10 + b"\x00", "integer has no end"),  # 64 bits take 10 bytes at most
         (b"\x0b\x00", "wire type 3"),
         (field(1, field(1, field(1, b"\xff") + field(2, field(1, field(1, b"x"))))), "utf-8"),
     ],

@@ -109,6 +109,13 @@ def test_patches_lie_where_they_were_asked_for():
     assert torch.equal(patches[1, 1], images[1, :, :7, 7:14])
 
 
+def test_lighter_images_are_as_far_off_as_a_gaussian_projection_says():
+    bits = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    real = (50 + 100 * bits).to(torch.uint8)  # deviation 50 in every channel, one level
+    # 10 / 50 deviations in all components of a patch, along a unit vector: 0.2 E|sum of its components|, nearly normal
+    assert distance(real, real + 10, num_directions=512) == pytest.approx(1000 * 0.2 * math.sqrt(2 / math.pi), rel=0.1)
+
+
 def test_a_set_has_no_distance_to_itself_and_little_to_its_like():
     assert distance(pictures(12), pictures(12)) == 0
     assert 0 < distance(pictures(40), pictures(40, seed=1)) < distance(pictures(40), 255 - pictures(40, seed=1)) / 3

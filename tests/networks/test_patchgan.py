@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from monet_cyclegan.networks import MultiScaleGAN, PatchGAN, PixelGAN
@@ -34,6 +35,20 @@ def test_the_default_has_the_published_channels_and_number_of_parameters() -> No
     assert sum(parameter.numel() for parameter in discriminator.parameters()) == 2_764_737
 
 
+def test_it_computes_what_the_paper_describes() -> None:
+    torch.manual_seed(0)
+    discriminator = PatchGAN(num_layers=2, base_channels=4)
+    images = torch.rand(2, 3, 16, 24) * 2 - 1
+    first, second, third, last = convolutions(discriminator)
+    for layer in (first, last):
+        nn.init.normal_(layer.bias)
+    x = F.leaky_relu(F.conv2d(images, first.weight, first.bias, stride=2, padding=1), 0.2)
+    x = F.leaky_relu(F.instance_norm(F.conv2d(x, second.weight, stride=2, padding=1)), 0.2)
+    x = F.leaky_relu(F.instance_norm(F.conv2d(x, third.weight, stride=1, padding=1)), 0.2)
+    expected = F.conv2d(x, last.weight, last.bias, stride=1, padding=1)
+    torch.testing.assert_close(discriminator(images)[0], expected)
+
+
 def test_channels_stop_growing_at_the_limit() -> None:
     discriminator = PatchGAN(num_layers=4, base_channels=4, max_channels=10)
     assert [layer.out_channels for layer in convolutions(discriminator)] == [4, 8, 10, 10, 10, 1]
@@ -63,7 +78,7 @@ def test_scales_judge_averaged_images_with_weights_of_their_own() -> None:
     assert fine.shape == (2, 1, 6, 6)
     assert coarse.shape == (2, 1, 2, 2)
     assert torch.equal(fine, discriminator.scales[0](images)[0])
-    halved = nn.functional.avg_pool2d(images, 3, stride=2, padding=1, count_include_pad=False)
+    halved = F.avg_pool2d(images, 3, stride=2, padding=1, count_include_pad=False)
     assert torch.equal(coarse, discriminator.scales[1](halved)[0])
     assert not torch.equal(discriminator.scales[0](images)[0], discriminator.scales[1](images)[0])
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from monet_cyclegan.networks import UNetGenerator
@@ -24,6 +25,29 @@ def test_the_default_has_the_weights_of_pix2pix_and_of_the_shortcuts() -> None:
     with torch.device("meta"):
         assert count(UNetGenerator(residual=False)) == 16 * weights + biases
         assert count(UNetGenerator()) == 17 * weights + biases
+
+
+def test_it_computes_what_pix2pix_describes_with_reflected_borders() -> None:
+    torch.manual_seed(0)
+    generator = small(residual=False)
+    images = torch.rand(2, 3, 16, 24) * 2 - 1
+
+    def down(x: torch.Tensor, level: int) -> torch.Tensor:
+        layer = generator.down[level].body[1]
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), layer.weight, layer.bias, stride=2)
+
+    def up(x: torch.Tensor, level: int) -> torch.Tensor:
+        layer = generator.up[level].body[1]
+        return F.conv_transpose2d(F.relu(x), layer.weight, layer.bias, stride=2, padding=1)
+
+    for block in (*generator.down, *generator.up):
+        block.body[1].weight.data.mul_(10)  # so that the bottleneck, which has no norm, matters
+    one = down(images, 0)
+    two = F.instance_norm(down(F.leaky_relu(one, 0.2), 1))
+    bottleneck = down(F.leaky_relu(two, 0.2), 2)
+    back = torch.cat([up(bottleneck, 2), two], dim=1)
+    back = torch.cat([F.instance_norm(up(back, 1)), one], dim=1)
+    torch.testing.assert_close(generator(images), torch.tanh(up(back, 0)))
 
 
 @pytest.mark.parametrize("upsampling", ["transposed", "resize"])
@@ -60,18 +84,6 @@ def test_eight_levels_take_256_pixels(upsampling: str) -> None:
     output = UNetGenerator(base_channels=2, max_channels=4, upsampling=upsampling)(torch.rand(1, 3, 256, 256) * 2 - 1)
     assert output.shape == (1, 3, 256, 256)
     assert output.isfinite().all()
-
-
-def test_every_level_passes_its_input_on_beside_the_bottleneck() -> None:
-    torch.manual_seed(0)
-    generator = small(residual=False, norm="none")
-    for layer in generator.up[2].body:
-        if isinstance(layer, nn.ConvTranspose2d):
-            nn.init.zeros_(layer.weight)  # cuts the bottleneck off: what arrives comes over the skip connections
-    images = torch.rand(1, 3, 8, 8, requires_grad=True)
-    (gradient,) = torch.autograd.grad(generator(images).sum(), images)
-    assert gradient.any()
-    assert generator.up[1].body[1].in_channels == 2 * generator.down[1].body[1].out_channels
 
 
 def test_the_shortcut_down_is_the_mean_of_four_pixels_times_a_matrix() -> None:
