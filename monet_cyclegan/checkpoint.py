@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,7 +13,8 @@ from zipfile import is_zipfile
 import torch
 from torch import nn
 
-from monet_cyclegan.callbacks.save_config import FORMAT, KEY
+from monet_cyclegan import CHECKPOINT_FORMAT as FORMAT
+from monet_cyclegan import CHECKPOINT_KEY as KEY
 from monet_cyclegan.errors import UserError
 
 
@@ -26,16 +28,25 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}{_neighbours(path)}")
     if not is_zipfile(path):
-        raise UserError(f"{path} is not a checkpoint of this project, nor of today's torch: it isn't a zip archive")
+        raise UserError(f"{path} is not a checkpoint of this project, or only a part of one")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch's own errors differ by file: pickle, zip, runtime, type
+    except pickle.UnpicklingError as error:  # whose text tells how to load the file all the same
+        raise UserError(
+            f"{path} holds more than tensors and plain values, so it was not loaded: it may be harmful"
+        ) from error
+    except Exception as error:  # torch's own errors differ by file: zip, runtime, type
         raise UserError(f"{path} is not a checkpoint of this project: {_first_line(error)}") from error
-    if not isinstance(checkpoint, dict) or KEY not in checkpoint:
-        raise UserError(f"{path} is not a checkpoint of this project: it holds no {KEY} config; train.py writes such files")
-    written = checkpoint[KEY]["format"]
-    if written > FORMAT:
-        raise UserError(f"{path} was written in format {written} by a newer version ({checkpoint[KEY]['version']})")
+    mark = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
+    if not isinstance(mark, dict):
+        raise UserError(
+            f"{path} is not a checkpoint of this project: it holds no {KEY} config; train.py writes such files"
+        )
+    if mark["format"] > FORMAT:
+        raise UserError(
+            f"{path} was written by a newer version, {mark['version']}, in format {mark['format']}; "
+            f"this one reads up to {FORMAT}: update it"
+        )
     return checkpoint
 
 
@@ -67,11 +78,15 @@ def build_generator(checkpoint: dict[str, Any], direction: str | None = None) ->
     suffix = known[direction] if direction else "ab"
     config = dict(saved_config(checkpoint)["model"]["generator"])
     config.pop("_partial_", None)
-    generator = _network_class(config.pop("_target_"))(**config)
+    network = _network_class(str(config.pop("_target_")))
     averaged, plain = f"ema_{suffix}.model.", f"gen_{suffix}."
     state = checkpoint["state_dict"]
     prefix = averaged if any(key.startswith(averaged) for key in state) else plain
-    generator.load_state_dict({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+    try:
+        generator = network(**config)
+        generator.load_state_dict({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"the checkpoint's generator doesn't fit its config: {_first_line(error)}") from error
     return generator.eval()
 
 

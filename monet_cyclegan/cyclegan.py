@@ -218,7 +218,13 @@ class CycleGAN(LightningModule):
 
     def showcase(self, real_a: Tensor, real_b: Tensor) -> Images:
         """Translate, reconstruct and map to themselves some images of both domains, as evaluation sees them."""
-        images = translate(*self.evaluation_generators, real_a, real_b, identity=True)
+        generators = self.evaluation_generators
+        modes = [generator.training for generator in generators]
+        for generator in generators:
+            generator.eval()  # without a moving average they are those in training
+        images = translate(*generators, real_a, real_b, identity=True)
+        for generator, mode in zip(generators, modes, strict=True):
+            generator.train(mode)
         return {"real_a": real_a, "real_b": real_b, **images}
 
 

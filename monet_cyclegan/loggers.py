@@ -15,11 +15,16 @@ class CSVLog(Logger):
 
     A resumed run goes on in the same file. Its first row removes those that a run which was cut off had written beyond
     the checkpoint: of Lightning's own logger, started again in the same folder, all earlier rows are lost.
+
+    Args:
+        folder: the run's.
+        ckpt_path: checkpoint that the run goes on from; without one an earlier file is replaced.
     """
 
-    def __init__(self, folder: Path | str):
+    def __init__(self, folder: Path | str, ckpt_path: Path | str | None = None):
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
+        self.resumed = ckpt_path is not None
         self._rows: list[dict[str, str]] | None = None
         self._columns: list[str] = []
 
@@ -55,7 +60,7 @@ class CSVLog(Logger):
                 csv.DictWriter(file, self._columns).writerow(row)
 
     def _rows_before(self, step: int) -> list[dict[str, str]]:
-        if not self.path.exists():
+        if not self.resumed or not self.path.exists():
             return []
         with self.path.open(newline="") as file:
             reader = csv.DictReader(file)

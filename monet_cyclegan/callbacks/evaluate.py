@@ -48,7 +48,7 @@ class Evaluate(Callback):
         """Compute and log everything."""
         name_a = trainer.datamodule.names["a"]  # type: ignore[attr-defined]
         for name, metric in self._a_to_b.items():
-            pl_module.log(f"val/{name}", metric.compute(), prog_bar=True)
+            pl_module.log(f"val/{name}", metric.compute(), prog_bar=True, sync_dist=True)
         for name, metric in self._b_to_a.items():
-            pl_module.log(f"val/{name}_{name_a}", metric.compute())
+            pl_module.log(f"val/{name}_{name_a}", metric.compute(), sync_dist=True)
         self._a_to_b, self._b_to_a = {}, {}

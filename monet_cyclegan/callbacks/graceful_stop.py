@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -36,8 +37,8 @@ class GracefulStop(Callback):
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._receive) for number in _SIGNALS}
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back, to Lightning, which then gives them back itself; after an exception it does all."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
@@ -63,4 +64,5 @@ class GracefulStop(Callback):
         if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = signal.Signals(number).name
-        print(f"\n{self._received}: saving {self.path} and stopping; press Ctrl-C again to stop at once", flush=True)
+        message = f"\n{self._received}: saving {self.path} and stopping; press Ctrl-C again to stop at once\n"
+        os.write(2, message.encode())  # print fails where the signal has arrived in the middle of another print

@@ -16,17 +16,21 @@ if TYPE_CHECKING:
 
 
 class LogImages(Callback):
-    """Write a grid for each direction to ``folder``, and to every logger that takes pictures, after each epoch.
+    """Write a grid for each direction to ``folder``, and to every logger that takes pictures, after every nth epoch.
 
     Args:
         folder: where the PNG files go.
         num_images: held-out images of each domain shown, always the same.
+        every_n_epochs: how often.
         every_n_batches: also so often within an epoch; None for at its end only.
     """
 
-    def __init__(self, folder: Path | str, num_images: int = 4, every_n_batches: int | None = None):
+    def __init__(
+        self, folder: Path | str, num_images: int = 4, every_n_epochs: int = 1, every_n_batches: int | None = None
+    ):
         self.folder = Path(folder)
         self.num_images = num_images
+        self.every_n_epochs = every_n_epochs
         self.every_n_batches = every_n_batches
 
     def on_train_batch_end(
@@ -38,7 +42,8 @@ class LogImages(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show pictures after an epoch."""
-        self.show(trainer, pl_module)
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self.show(trainer, pl_module)
 
     @torch.no_grad()
     def show(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,6 +72,6 @@ class LogImages(Callback):
 def _log_picture(logger: Logger, key: str, picture: Any, step: int) -> None:
     # By name, so that neither package is imported where its logger isn't used.
     if type(logger).__name__ == "WandbLogger":
-        logger.log_image(key, [picture])  # type: ignore[attr-defined]
+        logger.log_image(key, [picture], step=step)  # type: ignore[attr-defined]
     elif type(logger).__name__ == "TensorBoardLogger":
         logger.experiment.add_image(key, picture, step, dataformats="HWC")  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The resolved config, beside the run and inside every checkpoint, so that a checkpoint is enough to rebuild a network."""
+"""The resolved config, beside the run and inside every checkpoint, which is then enough to rebuild a network."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Callback
 
+from monet_cyclegan import CHECKPOINT_FORMAT as FORMAT
+from monet_cyclegan import CHECKPOINT_KEY as KEY
 from monet_cyclegan import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lightning import LightningModule, Trainer
-
-KEY = "monet_cyclegan"
-FORMAT = 1
 
 
 class SaveConfig(Callback):
@@ -38,7 +37,7 @@ class SaveConfig(Callback):
         """Write ``config.yaml``."""
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.yaml").write_text(self.yaml)
+            (self.folder / "config.yaml").write_text(self.yaml, encoding="utf-8")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint as ours."""

@@ -1,4 +1,4 @@
-"""What Weights & Biases gets beside the curves: the run's id in checkpoints, before and after by epoch, the best model."""
+"""Weights & Biases beside its curves: the run's id in checkpoints, before and after by epoch, the best model."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -70,6 +70,7 @@ class CachedSource(Source):
     def __init__(self, source: Source, pixels: np.ndarray, shapes: np.ndarray):
         self.source = source
         self.pixels = pixels  # (sum of H * W * 3,) uint8
+        self.pixels.flags.writeable = False  # a transform that works in place must not change later epochs
         self.shapes = shapes  # (N, 2) int64: heights and widths
         self.offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1) * 3)])
         self.location = source.location
@@ -89,6 +90,15 @@ class CachedSource(Source):
     def fingerprint(self) -> str:
         """Fingerprint of the source underneath."""
         return self.source.fingerprint()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers that are spawned map the file again; pickling a mapped array would copy all of it to each.
+        mapped = isinstance(self.pixels, np.memmap)
+        return {**self.__dict__, "pixels": self.pixels.filename if mapped else self.pixels}  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        pixels = state["pixels"]
+        self.__dict__.update(state, pixels=pixels if isinstance(pixels, np.ndarray) else _map(pixels))
 
 
 def _decoded(source: Source, short_side: int) -> Iterator[np.ndarray]:
@@ -115,10 +125,16 @@ def _decode_all(source: Source, short_side: int) -> tuple[np.ndarray, np.ndarray
 def _from_disk(source: Source, short_side: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     key = f"{source.fingerprint()}-{short_side}-v{_FORMAT}"
     pixels_file, shapes_file = folder / f"{key}.uint8", folder / f"{key}.shapes.npy"
-    if not shapes_file.exists():  # written last, so where it stands the pixels are whole
+    if not (
+        shapes_file.exists() and pixels_file.exists()
+    ):  # the shapes are written last: with them the pixels are whole
         folder.mkdir(parents=True, exist_ok=True)
         _write_disk(source, short_side, pixels_file, shapes_file)
-    return np.memmap(pixels_file, dtype=np.uint8, mode="r"), np.load(shapes_file)
+    return _map(pixels_file), np.load(shapes_file)
+
+
+def _map(pixels_file: Path) -> np.ndarray:
+    return np.memmap(pixels_file, dtype=np.uint8, mode="r")
 
 
 def _write_disk(source: Source, short_side: int, pixels_file: Path, shapes_file: Path) -> None:

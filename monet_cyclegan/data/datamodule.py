@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from monet_cyclegan.images import to_float
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from types import FrameType
 
     import albumentations
     from torch import Tensor
@@ -74,8 +76,9 @@ class UnpairedDataModule(LightningDataModule):
                 f"data.crop_size={crop_size} does not fit into data.load_size={load_size}: "
                 "the crop is cut from the resized image, so it must be from 1 pixel to load_size"
             )
-        if batch_size < 1:
-            raise UserError(f"data.batch_size={batch_size} is not a batch; give 1 or more")
+        for key, size in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
+            if size < 1:
+                raise UserError(f"data.{key}={size} is not a batch; give 1 or more")
         self.domains = domains
         self.names = dict(names)
         self.load_size, self.crop_size = load_size, crop_size
@@ -158,14 +161,13 @@ class UnpairedDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=persistent and self.num_workers > 0,
-            worker_init_fn=_one_thread,
-            generator=torch.Generator().manual_seed(
-                0
-            ),  # of its own: an iterator draws a seed, else from the run's stream
+            worker_init_fn=_start_worker,
+            # Of its own: an iterator draws a seed, which would else come from the run's stream.
+            generator=torch.Generator().manual_seed(0),
         )
 
     def fixed_images(self, count: int) -> tuple[Tensor, Tensor]:
-        """The first held-out images of A and of B, at most ``count`` and equally many: float (N, 3, S, S) in [-1, 1]."""
+        """The first held-out images of A and of B, equally many, at most ``count``: float (N, 3, S, S) in [-1, 1]."""
         assert self.val_sources is not None
         transform = eval_transform(self.crop_size)
         datasets = [DomainDataset(name, source, transform) for name, source in zip("ab", self.val_sources, strict=True)]
@@ -195,6 +197,17 @@ class UnpairedDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def _one_thread(worker: int) -> None:
-    """Keep OpenCV to one thread a worker: the workers are the parallelism."""
-    cv2.setNumThreads(0)
+def _start_worker(worker: int) -> None:
+    """Keep OpenCV to one thread a worker, and let the main process decide what a signal to all processes means.
+
+    Ctrl-C and a cluster's SIGTERM reach the workers too, but the main one still needs them to end its batch and
+    validation. So a worker outlives SIGTERM by half a minute, unless it is told to end before.
+    """
+    cv2.setNumThreads(0)  # the workers are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows, which has no such signals either
+        signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, frame: FrameType | None) -> None:
+    signal.alarm(30)

@@ -63,6 +63,8 @@ def split(source: Source, validation: int | float, seed: int, key: str) -> tuple
     total = len(source)
     held_out = max(1, round(total * validation)) if validation < 1 else int(validation)
     if validation <= 0 or held_out >= total:
+        if total < 2:
+            raise UserError(f"{source.location} holds {total} image: give two or more, of which {key} holds one out")
         raise UserError(
             f"{key}={validation} can't be held out of the {total} images in {source.location}: "
             f"give a number of images from 1 to {total - 1}, or a share such as 0.1"

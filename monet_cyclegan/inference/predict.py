@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,17 @@ from monet_cyclegan.inference.translator import Outcome, Translator, translate_f
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+USAGE = """Translate pictures with a trained checkpoint.
+
+  python predict.py ckpt=best.ckpt input=photo.jpg output=painting.png
+  python predict.py ckpt=best.ckpt input=photos output=paintings grid=before_after.png
+
+ckpt       checkpoint that train.py wrote
+input      a picture, or a folder with pictures in it and in its folders
+output     a file or a folder; names and formats stay, but GIFs become PNGs
+direction  photo_to_monet or monet_to_photo; by default the first of the checkpoint's own two
+grid       a picture of the first few before and after
+device     auto (an accelerator if there is one), cpu, cuda, cuda:1, mps"""
 DEFAULTS = {"ckpt": "", "input": "", "output": "", "direction": "", "grid": "", "device": "auto"}
 GRID_IMAGES = 6
 GRID_SIDE = 256
@@ -32,61 +44,95 @@ class Jobs(NamedTuple):
 
 
 def predict(arguments: Sequence[str]) -> None:
-    """Translate what ``key=value`` arguments name.
-
-    ``ckpt``, ``input`` (a file or a folder) and ``output`` are needed; ``direction`` is photo_to_monet unless the
-    checkpoint's domains have other names; ``grid`` names one picture of before and after; ``device`` is auto, cpu, cuda, ...
+    """Translate what ``key=value`` arguments name, see `USAGE`.
 
     Raises:
         UserError: anything that can't be used, or if no image could be translated.
     """
+    if {"-h", "--help"} & {*arguments}:
+        print(USAGE)
+        return
     options = parse_key_values(arguments, DEFAULTS)
     for key in ("ckpt", "input", "output"):
         if not options[key]:
             raise UserError(f"{key}= is missing: python predict.py ckpt=best.ckpt input=photo.jpg output=painting.png")
-    checkpoint = load_checkpoint(options["ckpt"])
+    ckpt, source, target, grid = (Path(options[key]).expanduser() for key in ("ckpt", "input", "output", "grid"))
+    if options["grid"]:
+        _check_suffix("grid", grid)
+    jobs = find_jobs(source, target)
+    checkpoint = load_checkpoint(ckpt)
     direction = options["direction"] or next(iter(directions(checkpoint)))
-    generator = build_generator(checkpoint, direction)
-    jobs = find_jobs(Path(options["input"]), Path(options["output"]))
-    translator = Translator(generator, pick_device(options["device"]))
+    translator = Translator(build_generator(checkpoint, direction), pick_device(options["device"]))
 
     started = time.monotonic()
     outcomes = _translate_with_progress(translator, jobs, direction)
     seconds = time.monotonic() - started
     done = [outcome for outcome in outcomes if outcome.error is None]
+    if len(outcomes) == 1 and not done:
+        raise UserError(str(outcomes[0].error))
     for outcome in outcomes:
         if outcome.error is not None:
-            print(f"skipped {outcome.error}")
+            print(f"skipped {outcome.error}", file=sys.stderr)
     if not done:
-        raise UserError(f"none of the {len(outcomes)} images in {options['input']} could be translated")
-    print(f"{direction}: {len(done)} of {len(outcomes)} images in {seconds:.1f} s: {options['output']}")
+        raise UserError(f"none of the {len(outcomes)} images in {source} could be translated")
+    where = done[0].target if len(outcomes) == 1 else target
+    print(f"{direction}: {len(done)} of {len(outcomes)} images in {seconds:.1f} s: {where}")
     if jobs.skipped:
-        print(f"{jobs.skipped} files in {options['input']} are no pictures")
+        print(f"files in {source} that are no pictures: {jobs.skipped}")
     if options["grid"]:
-        write_image(Path(options["grid"]), before_and_after(done[:GRID_IMAGES], direction))
-        print(f"before and after: {options['grid']}")
+        write_image(grid, before_and_after(done[:GRID_IMAGES], direction))
+        print(f"before and after: {grid}")
 
 
 def find_jobs(source: Path, target: Path) -> Jobs:
-    """Pair each input file with its output file; a folder keeps its structure.
+    """Pair each input file with its output file; a folder keeps its structure, and hidden files are left out.
 
     Raises:
-        UserError: no such input, no pictures in it, or an output of another kind than the input.
+        UserError: no such input, no pictures in it, an output of another kind than the input, or in its place.
     """
     if source.is_file():
-        return Jobs([(source, target if target.suffix and not target.is_dir() else target / source.name)], 0)
-    if not source.is_dir():
+        to_file = target.suffix and not target.is_dir()
+        if to_file:
+            _check_suffix("output", target)
+        jobs = Jobs([(source, target if to_file else target / _output_name(source))], 0)
+    elif source.is_dir():
+        jobs = _folder_jobs(source, target)
+    else:
         raise UserError(f"input={source} does not exist: give a picture or a folder of pictures")
+    overwritten = {path.resolve() for path, _ in jobs.files} & {path.resolve() for _, path in jobs.files}
+    if overwritten:
+        raise UserError(f"output={target} would overwrite {min(overwritten)}: give another place")
+    return jobs
+
+
+def _folder_jobs(source: Path, target: Path) -> Jobs:
     if target.is_file() or target.suffix.lower() in READABLE_SUFFIXES:
         raise UserError(f"output={target} is a file but input={source} is a folder: give a folder for the output")
-    inside = target.resolve()
-    files = sorted(
-        path for path in source.rglob("*") if path.is_file() and not path.resolve().is_relative_to(inside)
-    )
+    inside = target.resolve()  # the last run's output is no input of this one
+    apart = inside != source.resolve()
+    files = [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(source).parts)
+        and not (apart and path.resolve().is_relative_to(inside))
+    ]
     pictures = [path for path in files if path.suffix.lower() in READABLE_SUFFIXES]
     if not pictures:
         raise UserError(f"no pictures in input={source}: looked for {', '.join(sorted(READABLE_SUFFIXES))}")
-    return Jobs([(path, target / path.relative_to(source)) for path in pictures], len(files) - len(pictures))
+    jobs = [(path, target / path.relative_to(source).parent / _output_name(path)) for path in pictures]
+    return Jobs(jobs, len(files) - len(pictures))
+
+
+def _output_name(source: Path) -> str:
+    """The input's name; x.gif, whose 256 colours spoil a painting, becomes x.gif.png, which clashes with no x.png."""
+    return f"{source.name}.png" if source.suffix.lower() == ".gif" else source.name
+
+
+def _check_suffix(key: str, path: Path) -> None:
+    if path.suffix.lower() not in READABLE_SUFFIXES:
+        choices = ", ".join(sorted(READABLE_SUFFIXES))
+        raise UserError(f"{key}={path} has no suffix that can be written: choose one of {choices}")
 
 
 def pick_device(name: str) -> torch.device:
@@ -98,9 +144,14 @@ def pick_device(name: str) -> torch.device:
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
         return accelerator or torch.device("cpu")
-    here = ["cpu", *([accelerator.type] if accelerator else [])]
-    if name.partition(":")[0] not in here:
-        raise UserError(f"device={name} is not on this machine: choose {' or '.join(['auto', *here])}")
+    here = ["cpu"]
+    if accelerator:
+        here += [
+            accelerator.type,
+            *(f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())),
+        ]
+    if name not in here:
+        raise UserError(f"device={name} is not on this machine: choose {', '.join(here)} or auto")
     return torch.device(name)
 
 
@@ -109,11 +160,11 @@ def before_and_after(outcomes: Sequence[Outcome], direction: str) -> np.ndarray:
     before_name, _, after_name = direction.partition("_to_")
     pairs = [(_thumbnail(read_image(o.source)), _thumbnail(read_image(o.target))) for o in outcomes]
     before, after = (torch.stack(column) for column in zip(*pairs, strict=True))
-    half = -(-len(pairs) // 2)
-    if len(pairs) < 2:
+    if len(pairs) < 4:
         return image_grid({before_name: before, after_name: after})
+    half = len(pairs) // 2  # two blocks side by side; an odd last pair is left out
     left = image_grid({before_name: before[:half], after_name: after[:half]})
-    right = image_grid({before_name: before[-half:], after_name: after[-half:]})
+    right = image_grid({before_name: before[half : 2 * half], after_name: after[half : 2 * half]})
     return np.concatenate([left, right], axis=1)
 
 
@@ -128,7 +179,7 @@ def _thumbnail(image: np.ndarray) -> torch.Tensor:
 
 def _translate_with_progress(translator: Translator, jobs: Jobs, direction: str) -> list[Outcome]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(direction, total=len(jobs.files))
         outcomes = []
         for outcome in translate_files(translator, jobs.files):

@@ -75,14 +75,13 @@ class SlicedWassersteinDistance(Metric):
         """Average the distance over levels.
 
         Raises:
-            UserError: if a set has fewer than two images.
+            UserError: if a set has no image.
         """
         # A list of batches, or one tensor after the processes' states were joined.
         sizes = [len(dim_zero_cat(held)) if len(held) else 0 for held in (self.real, self.fake)]
-        if min(sizes) < 2:
+        if min(sizes) < 1:
             raise UserError(
-                "the sliced Wasserstein distance needs two images or more of each set,"
-                f" not {sizes[0]} real and {sizes[1]} fake"
+                f"the sliced Wasserstein distance needs images of both sets, not {sizes[0]} real and {sizes[1]} fake"
             )
         real, fake = dim_zero_cat(self.real), dim_zero_cat(self.fake)
         if real.shape[1] != fake.shape[1]:

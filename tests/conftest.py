@@ -1,0 +1,97 @@
+"""A run in small: images in a folder, data, model and trainer, made without Hydra.
+
+Tests import these by name: ``from conftest import tiny_model``.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+# Before torch and OpenCV are loaded: images of 16 pixels aren't worth threads, and tests must not go to the network.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import albumentations as A
+import numpy as np
+import torch
+from lightning import Trainer
+
+from monet_cyclegan.cyclegan import CycleGAN
+from monet_cyclegan.data.datamodule import UnpairedDataModule
+from monet_cyclegan.images import write_image
+from monet_cyclegan.losses import LSGANLoss
+from monet_cyclegan.networks.patchgan import PatchGAN
+from monet_cyclegan.networks.resnet import ResNetGenerator
+from monet_cyclegan.training import _quieten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lightning import Callback
+
+torch.set_num_threads(1)
+
+
+def make_images(folder: Path, count: int, size: tuple[int, int] = (40, 32), seed: int = 0) -> Path:
+    """Write ``count`` PNG files of noise, ``size`` being (width, height); returns the folder."""
+    width, height = size
+    for index in range(count):
+        image = np.random.default_rng([seed, index]).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        write_image(folder / f"{index:03d}.png", image)
+    return folder
+
+
+def tiny_model(seed: int = 0, **overrides: Any) -> CycleGAN:
+    """A CycleGAN for squares of 16 pixels or more; the same ``seed`` makes the same first weights."""
+    torch.manual_seed(seed)
+    options: dict[str, Any] = {
+        "generator": partial(ResNetGenerator, num_residual_blocks=1, base_channels=2),
+        "discriminator": partial(PatchGAN, num_layers=1, base_channels=2),
+        "adversarial_loss": LSGANLoss(),
+        "optimizer": partial(torch.optim.Adam, betas=(0.5, 0.999)),
+        "pool_size": 2,
+        "ema_decay": 0.9,
+    }
+    return CycleGAN(**{**options, **overrides})
+
+
+def tiny_data(tmp_path: Path, count_a: int = 7, count_b: int = 5, **overrides: Any) -> UnpairedDataModule:
+    """Squares of 16 pixels from ``tmp_path/a`` and ``tmp_path/b``, written at the first call; two of each held out."""
+    for seed, (name, count) in enumerate({"a": count_a, "b": count_b}.items()):
+        if not (tmp_path / name).exists():
+            make_images(tmp_path / name, count, seed=seed)
+    options: dict[str, Any] = {
+        "names": {"a": "photo", "b": "monet"},
+        "load_size": 20,
+        "crop_size": 16,
+        "augment": {"flip": A.HorizontalFlip(p=0.5)},
+        "eval_batch_size": 2,
+        "num_workers": 0,
+        "cache_dir": str(tmp_path / "cache"),
+        "val_a": 2,
+        "val_b": 2,
+    }
+    return UnpairedDataModule.from_folders(tmp_path / "a", tmp_path / "b", **{**options, **overrides})
+
+
+def tiny_trainer(tmp_path: Path, callbacks: Sequence[Callback] = (), **overrides: Any) -> Trainer:
+    """A quiet trainer on the CPU: two epochs, and only the callbacks, loggers and checkpoints that it is given."""
+    _quieten()
+    options: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 2,
+        "logger": False,
+        "enable_checkpointing": any("Checkpoint" in type(callback).__name__ for callback in callbacks),
+        "enable_progress_bar": any("ProgressBar" in type(callback).__name__ for callback in callbacks),
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "default_root_dir": tmp_path,
+    }
+    return Trainer(callbacks=list(callbacks), **{**options, **overrides})

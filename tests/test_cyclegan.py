@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from conftest import tiny_data, tiny_model, tiny_trainer
+from lightning import Callback
+from lightning.pytorch.callbacks import Timer
+from torch import nn
+
+from monet_cyclegan.clipping import NormClip
+from monet_cyclegan.cyclegan import discriminate, total, translate
+from monet_cyclegan.losses import HingeLoss, VanillaLoss, WassersteinLoss
+from monet_cyclegan.networks.patchgan import MultiScaleGAN, PatchGAN
+from monet_cyclegan.penalties import R1, WGANGP, ZeroCentered
+from monet_cyclegan.schedules import constant_then_linear, cosine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GENERATORS = ("gen_ab", "gen_ba")
+DISCRIMINATORS = ("disc_a", "disc_b")
+
+
+def images(seed: int, count: int = 2) -> torch.Tensor:
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def weights(model: nn.Module, names: tuple[str, ...]) -> torch.Tensor:
+    return torch.cat(
+        [parameter.detach().flatten().clone() for name in names for parameter in getattr(model, name).parameters()]
+    )
+
+
+class StepRecorder(Callback):
+    """Runs one batch with optimizers that note which networks had changed after each of their steps."""
+
+    def __init__(self):
+        self.changed: list[dict[str, bool]] = []
+
+    def on_train_start(self, trainer, pl_module):
+        for optimizer in trainer.optimizers:
+            optimizer.register_step_pre_hook(self.before)
+            optimizer.register_step_post_hook(self.after)
+        self.model = pl_module
+
+    def before(self, *_):
+        self.old = {name: weights(self.model, (name,)) for name in GENERATORS + DISCRIMINATORS}
+
+    def after(self, *_):
+        self.changed.append(
+            {name: not torch.equal(old, weights(self.model, (name,))) for name, old in self.old.items()}
+        )
+
+
+def test_the_generators_step_leaves_the_discriminators_untouched_and_the_other_way_round(tmp_path: Path):
+    recorder = StepRecorder()
+    tiny_trainer(tmp_path, [recorder], max_epochs=1, limit_train_batches=1).fit(tiny_model(), tiny_data(tmp_path))
+    generators_step, discriminators_step = recorder.changed
+    assert generators_step == {"gen_ab": True, "gen_ba": True, "disc_a": False, "disc_b": False}
+    assert discriminators_step == {"gen_ab": False, "gen_ba": False, "disc_a": True, "disc_b": True}
+
+
+def test_the_discriminators_loss_sends_no_gradient_to_the_generators_nor_theirs_to_the_discriminators(tmp_path: Path):
+    class GradientRecorder(Callback):
+        def __init__(self):
+            self.had_gradient: list[set[str]] = []
+
+        def on_after_backward(self, trainer, pl_module):
+            networks = {name: list(getattr(pl_module, name).parameters()) for name in GENERATORS + DISCRIMINATORS}
+            self.had_gradient.append({name for name, ps in networks.items() if any(p.grad is not None for p in ps)})
+            for parameter in pl_module.parameters():
+                parameter.grad = None
+
+    recorder = GradientRecorder()
+    tiny_trainer(tmp_path, [recorder], max_epochs=1, limit_train_batches=1).fit(tiny_model(), tiny_data(tmp_path))
+    assert recorder.had_gradient == [set(GENERATORS), set(DISCRIMINATORS)]
+
+
+def test_translating_and_identity_in_one_pass_give_what_separate_passes_give():
+    model = tiny_model()
+    real_a, real_b = images(1), images(2)
+    together = translate(model.gen_ab, model.gen_ba, real_a, real_b, identity=True)
+    apart = {
+        "fake_b": model.gen_ab(real_a),
+        "fake_a": model.gen_ba(real_b),
+        "idt_b": model.gen_ab(real_b),
+        "idt_a": model.gen_ba(real_a),
+    }
+    apart["rec_a"], apart["rec_b"] = model.gen_ba(apart["fake_b"]), model.gen_ab(apart["fake_a"])
+    assert together.keys() == apart.keys()
+    for name, expected in apart.items():
+        torch.testing.assert_close(together[name], expected, msg=name)
+
+
+def test_generator_losses_are_the_papers_with_their_weights():
+    model = tiny_model(lambda_adv=2.0, lambda_cycle=10.0, lambda_identity=5.0)
+    real_a, real_b = images(1), images(2)
+    made = translate(model.gen_ab, model.gen_ba, real_a, real_b, identity=True)
+    terms = model.generator_losses(real_a, real_b, made)
+    (judged,) = model.disc_b(made["fake_b"])
+    expected = {
+        "adv_b": 2 * ((judged - 1) ** 2).mean(),
+        "cycle_a": 10 * (made["rec_a"] - real_a).abs().mean(),
+        "identity_b": 5 * (made["idt_b"] - real_b).abs().mean(),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, msg=name)
+    assert set(terms) == {"adv_a", "adv_b", "cycle_a", "cycle_b", "identity_a", "identity_b"}
+
+
+def test_the_discriminator_of_a_learns_real_photos_from_fake_ones():
+    model = tiny_model()
+    real, fake = images(1), images(2)
+    terms = model.discriminator_losses("a", model.disc_a, real, fake, step=0)
+    (on_real,), (on_fake,) = model.disc_a(real), model.disc_a(fake)
+    expected = ((on_real - 1) ** 2).mean() / 2 + (on_fake**2).mean() / 2
+    torch.testing.assert_close(terms["disc_a"], expected)
+    assert set(terms) == {"disc_a"}
+
+
+@pytest.mark.parametrize("weight", ["lambda_adv", "lambda_cycle", "lambda_identity"])
+def test_a_weight_of_zero_leaves_its_term_out(weight: str):
+    model = tiny_model(**{weight: 0.0})
+    made = translate(model.gen_ab, model.gen_ba, images(1), images(2), identity=weight != "lambda_identity")
+    term = weight.removeprefix("lambda_")
+    names = {name.rpartition("_")[0] for name in model.generator_losses(images(1), images(2), made)}
+    assert names == {"adv", "cycle", "identity"} - {term}
+
+
+def test_without_identity_loss_no_image_of_the_target_domain_passes_the_generator():
+    model, seen = tiny_model(), []
+    model.gen_ab.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    translate(model.gen_ab, model.gen_ba, images(1), images(2), identity=False)
+    assert seen == [2, 2]  # real_a, then fake_a on its way back
+
+
+@pytest.mark.parametrize(
+    "weights_", [{"lambda_cycle": -1.0}, dict.fromkeys(("lambda_adv", "lambda_cycle", "lambda_identity"), 0.0)]
+)
+def test_weights_that_leave_nothing_to_learn_are_refused(weights_: dict[str, float]):
+    with pytest.raises(ValueError, match="weights of the losses must be 0 or more"):
+        tiny_model(**weights_)
+
+
+def test_a_lazy_penalty_is_added_on_its_steps_only_and_judges_through_the_same_gate():
+    penalty = R1(weight=3.0, every_n_steps=2)
+    model = tiny_model(penalties={"r1": penalty})
+    real, fake = images(1), images(2)
+    with_penalty = model.discriminator_losses("a", model.disc_a, real, fake, step=4)
+    without = model.discriminator_losses("a", model.disc_a, real, fake, step=5)
+    torch.testing.assert_close(with_penalty["r1_a"], penalty(partial(discriminate, model.disc_a), real, fake))
+    assert set(without) == {"disc_a"}
+    torch.testing.assert_close(total(with_penalty), with_penalty["disc_a"] + with_penalty["r1_a"])
+
+
+class ScalarRecorder(Callback):
+    def __init__(self):
+        self.rows: list[dict[str, float]] = []
+        self.rates: list[tuple[float, float]] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.rows.append({key: float(value) for key, value in trainer.callback_metrics.items()})
+        self.rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers))
+
+
+def test_every_loss_gradient_norm_and_rate_is_logged_and_the_totals_are_their_sums(tmp_path: Path):
+    recorder = ScalarRecorder()
+    model = tiny_model(penalties={"r1": R1(every_n_steps=1), "gp": ZeroCentered()})
+    tiny_trainer(tmp_path, [recorder], max_epochs=1, limit_train_batches=2).fit(model, tiny_data(tmp_path))
+    row = recorder.rows[-1]
+    gen = ["adv_a", "adv_b", "cycle_a", "cycle_b", "identity_a", "identity_b"]
+    disc = ["disc_a", "disc_b", "r1_a", "r1_b", "gp_a", "gp_b"]
+    others = ["gen", "disc", "grad_norm_gen", "grad_norm_disc", "lr"]
+    assert set(row) == {f"train/{name}" for name in gen + disc + others}
+    assert row["train/gen"] == pytest.approx(sum(row[f"train/{name}"] for name in gen), rel=1e-5)
+    assert row["train/disc"] == pytest.approx(sum(row[f"train/{name}"] for name in disc), rel=1e-5)
+
+
+def test_the_learning_rates_follow_the_schedule_over_the_batches_of_all_epochs(tmp_path: Path):
+    recorder = ScalarRecorder()
+    model = tiny_model(lr=0.4, lr_disc=0.8, schedule=partial(constant_then_linear, start=0.5))
+    tiny_trainer(tmp_path, [recorder], max_epochs=2, limit_train_batches=4).fit(model, tiny_data(tmp_path))
+    factors = [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]  # of 8 batches, at the start of each
+    assert [gen for gen, _ in recorder.rates] == pytest.approx([0.4 * factor for factor in factors])
+    assert [disc for _, disc in recorder.rates] == pytest.approx([0.8 * factor for factor in factors])
+    assert model.batches_done == 8
+
+
+def test_the_learning_rate_ends_with_the_wall_clock_budget(tmp_path: Path):
+    class HalfGone(Timer):
+        """Reports half of its ten hours as gone; the real clock is of no use to a test."""
+
+        def time_elapsed(self, stage="train"):
+            return 18000.0
+
+    recorder = ScalarRecorder()
+    trainer = tiny_trainer(
+        tmp_path,
+        [recorder, HalfGone(duration={"hours": 10})],
+        max_epochs=1000,
+        limit_train_batches=1,
+        limit_val_batches=0,
+    )
+    trainer.fit_loop.max_epochs = 1000
+    recorder.on_train_epoch_end = lambda trainer, _: setattr(trainer, "should_stop", True)
+    trainer.fit(tiny_model(lr=1.0, schedule=cosine), tiny_data(tmp_path))
+    assert recorder.rates == [pytest.approx((0.5, 0.5))]
+
+
+def test_clipping_limits_what_the_optimizer_sees_and_the_norm_before_is_logged(tmp_path: Path):
+    class NormRecorder(ScalarRecorder):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = torch.linalg.vector_norm(torch.cat([p.grad.flatten() for p in parameters]))
+            norms.append(float(norm))
+
+    norms: list[float] = []
+    recorder = NormRecorder()
+    model = tiny_model(clip=NormClip(max_norm=1e-3))
+    tiny_trainer(tmp_path, [recorder], max_epochs=1, limit_train_batches=1).fit(model, tiny_data(tmp_path))
+    assert norms == pytest.approx([1e-3, 1e-3], rel=1e-3)
+    assert recorder.rows[0]["train/grad_norm_gen"] > 1e-3
+
+
+def test_the_average_of_the_generators_is_what_validation_uses(tmp_path: Path):
+    model = tiny_model(ema_decay=0.9)
+    tiny_trainer(tmp_path, max_epochs=1, limit_train_batches=3).fit(model, tiny_data(tmp_path))
+    gen_ab, gen_ba = model.evaluation_generators
+    assert gen_ab is model.ema_ab.model
+    assert not torch.equal(weights(model, ("gen_ab",)), torch.cat([p.flatten() for p in gen_ab.parameters()]))
+    output = model.validation_step({"b": images(1)}, 0, dataloader_idx=1)
+    torch.testing.assert_close(output["fake_a"], gen_ba(images(1)))
+    assert tiny_model(ema_decay=0.0).evaluation_generators[0].training
+
+
+def test_what_was_drawn_before_a_batch_does_not_change_it(tmp_path: Path):
+    class DrawSome(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            torch.rand(batch_idx + 3)
+
+    def train(callbacks: list[Callback]) -> torch.Tensor:
+        options = {"penalties": {"wgan_gp": WGANGP()}, "pool_size": 1}
+        model = tiny_model(**options)
+        tiny_trainer(tmp_path, callbacks, max_epochs=1).fit(model, tiny_data(tmp_path))
+        return weights(model, GENERATORS + DISCRIMINATORS)
+
+    assert torch.equal(train([]), train([DrawSome()]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"adversarial_loss": VanillaLoss()},
+        {"adversarial_loss": HingeLoss(), "discriminator": partial(PatchGAN, 1, 2, spectral_norm=True, norm="none")},
+        {"adversarial_loss": WassersteinLoss(), "penalties": {"wgan_gp": WGANGP()}},
+        {"discriminator": partial(MultiScaleGAN, 2, 1, 2), "penalties": {"r1": R1(every_n_steps=1)}},
+    ],
+    ids=["vanilla", "hinge and spectral norm", "wgan-gp", "two scales and R1"],
+)
+def test_each_way_of_judging_trains_without_nan(tmp_path: Path, options: dict):
+    model = tiny_model(**options)
+    before = weights(model, GENERATORS + DISCRIMINATORS)
+    tiny_trainer(tmp_path, max_epochs=1, limit_train_batches=3).fit(model, tiny_data(tmp_path))
+    after = weights(model, GENERATORS + DISCRIMINATORS)
+    assert torch.isfinite(after).all()
+    assert not torch.equal(before, after)
+
+
+def test_one_pair_is_learnt_by_heart():
+    model = tiny_model(lambda_adv=0.0, lr=5e-3)
+    real_a, real_b = images(1, count=1), images(2, count=1)
+    optimizer = model.configure_optimizers()[0]
+
+    def losses() -> dict[str, torch.Tensor]:
+        return model.generator_losses(
+            real_a, real_b, translate(model.gen_ab, model.gen_ba, real_a, real_b, identity=True)
+        )
+
+    start = {name: term.item() for name, term in losses().items()}
+    for _ in range(200):
+        optimizer.zero_grad()
+        total(losses()).backward()
+        optimizer.step()
+    for name, term in losses().items():
+        assert term.item() < start[name] / 3, name
