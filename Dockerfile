@@ -6,10 +6,8 @@
 #   docker run --rm --gpus all --shm-size 8g -v "$PWD/data:/app/data" -v "$PWD/outputs:/app/outputs" \
 #     monet-cyclegan train.py experiment=unet_monet trainer=gpu
 # Mounted folders must be writable by user 1000, or add: --user "$(id -u):$(id -g)"
+# All libraries come in wheels that need nothing beyond the slim image; OpenCV is the headless build.
 FROM python:3.12-slim
-
-# What opencv-python-headless links to beyond the slim image.
-RUN apt-get update && apt-get install --yes --no-install-recommends libglib2.0-0 && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /app
 ENV PYTHONUNBUFFERED=1 HOME=/app UV_SYSTEM_PYTHON=1 UV_NO_CACHE=1

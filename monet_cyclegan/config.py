@@ -37,12 +37,12 @@ def check_types(cfg: DictConfig) -> None:
         UserError: a value of another type than its default's.
     """
     hydra = HydraConfig.get()
-    defaults = _defaults(hydra.job.config_name, hydra.overrides.task)
-    for key in map(key_of, hydra.overrides.task):
-        default, value = OmegaConf.select(defaults, key), OmegaConf.select(cfg, key)
-        expected = _expected_instead(key, default, value)
-        if expected:
-            raise UserError(f"{key}={value} is not {expected}")
+    defaults = _defaults(str(hydra.job.config_name), hydra.overrides.task)
+    for override in hydra.overrides.task:
+        key = key_of(override)
+        expected = _expected_instead(key, OmegaConf.select(defaults, key), OmegaConf.select(cfg, key))
+        if expected and not override.startswith("~"):
+            raise UserError(f"{override.lstrip('+')} is not {expected}")
 
 
 def _expected_instead(key: str, default: Any, value: Any) -> str | None:
@@ -164,7 +164,7 @@ def _options(group: str) -> list[str]:
 
 def _flatten(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in cfg:
-        path = f"{prefix}{key}"
+        path = f"{prefix}{key!s}"
         yield path
         value = cfg._get_node(key)
         if isinstance(value, DictConfig) and not value._is_missing() and not value._is_none():

@@ -138,7 +138,7 @@ class CycleGAN(LightningModule):
         step = self.batches_done
         factor = self.learning_rate_factor()
         real_a, real_b = batch["a"], batch["b"]
-        opt_gen, opt_disc = self.optimizers()
+        opt_gen, opt_disc = self.optimizers()  # type: ignore[attr-defined]
 
         with self.toggled_optimizer(opt_gen):
             images = translate(self.gen_ab, self.gen_ba, real_a, real_b, identity=self.lambda_identity > 0)
@@ -201,7 +201,8 @@ class CycleGAN(LightningModule):
         """The schedule at the finished share of the training: of its batches or of ``trainer.max_time``."""
         trainer = self.trainer
         epochs = float("inf") if trainer.max_epochs in (None, -1) else trainer.max_epochs
-        timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
         remaining = timer.time_remaining() if timer else None
         if timer is None or remaining is None:
             return self.schedule(progress(self.batches_done, trainer.num_training_batches * epochs))

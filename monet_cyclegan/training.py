@@ -169,7 +169,7 @@ def print_config(cfg: DictConfig) -> None:
             branch = tree.add(str(key), style="dim")
             branch.add(Syntax(OmegaConf.to_yaml(value, resolve=True).rstrip(), "yaml", background_color="default"))
         else:
-            tree.add(f"{key}: {value}")
+            tree.add(f"{key!s}: {value}")
     rich.print(tree)
 
 

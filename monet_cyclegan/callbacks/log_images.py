@@ -52,9 +52,9 @@ class LogImages(Callback):
             return
         real_a, real_b = trainer.datamodule.fixed_images(self.num_images)  # type: ignore[attr-defined]
         with trainer.precision_plugin.forward_context():
-            images = pl_module.showcase(real_a.to(pl_module.device), real_b.to(pl_module.device))
+            images = pl_module.showcase(real_a.to(pl_module.device), real_b.to(pl_module.device))  # type: ignore[operator]
         names = trainer.datamodule.names  # type: ignore[attr-defined]
-        batches = pl_module.batches_done
+        batches: Any = pl_module.batches_done
         for source, target in (("a", "b"), ("b", "a")):
             columns = {
                 names[source]: images[f"real_{source}"],

@@ -47,6 +47,11 @@ class ProgressBar(RichProgressBar):
                 print(self._line(trainer, pl_module, batch_idx), flush=True)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Count epochs from 1, as the folders' and files' names do."""
+        max_epochs = self.trainer.max_epochs
+        return f"epoch {current_epoch + 1}" + ("" if max_epochs in (None, -1) else f"/{max_epochs}")
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Losses by their short names, metrics, and images per second."""
         metrics = super().get_metrics(trainer, pl_module)
@@ -58,6 +63,5 @@ class ProgressBar(RichProgressBar):
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in self.get_metrics(trainer, pl_module).items()
         )
-        epochs = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
         batches = f"{batch_idx + 1}/{trainer.num_training_batches}"
-        return f"epoch {trainer.current_epoch + 1}{epochs}  batch {batches}  {metrics}"
+        return f"{self._get_train_description(trainer.current_epoch)}  batch {batches}  {metrics}"

@@ -183,8 +183,8 @@ class UnpairedDataModule(LightningDataModule):
         """Position in the data, counted in samples over all ranks."""
         if self.trainer is None:
             return self._resume_at._asdict()
-        epochs = self.trainer.fit_loop.epoch_progress.current
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        epochs: Any = self.trainer.fit_loop.epoch_progress.current
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         in_epoch = epochs.ready > epochs.processed
         samples = batches.processed * self.batch_size * self.trainer.world_size if in_epoch else 0
         return {"epoch": epochs.processed, "samples": samples}

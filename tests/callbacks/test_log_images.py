@@ -41,9 +41,13 @@ def test_after_each_epoch_there_is_a_grid_for_each_direction(tmp_path):
 
 def test_within_an_epoch_pictures_come_every_so_many_batches_and_not_twice_at_its_end(tmp_path):
     callback = LogImages(tmp_path / "samples", every_n_batches=2)
-    tiny_trainer(tmp_path, [callback], max_epochs=1).fit(tiny_model(), tiny_data(tmp_path, count_a=8))  # 6 batches
+    logger = TensorBoardLogger(tmp_path / "board", name="", version="")
+    data = tiny_data(tmp_path, count_a=8)  # 6 batches
+    tiny_trainer(tmp_path, [callback], max_epochs=1, logger=logger).fit(tiny_model(), data)
     batches = [name.partition("batch")[2] for name in pictures(tmp_path / "samples") if name.startswith("photo")]
     assert batches == ["0000002.png", "0000004.png", "0000006.png"]
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    assert [event.step for event in events.Images("samples/photo_to_monet")] == [2, 4, 6]
 
 
 @pytest.mark.parametrize(("num_images", "rows"), [(1, 1), (2, 2), (9, 2)])

@@ -1,0 +1,254 @@
+"""What a person sees who types something wrong, and what a resumed run starts from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+import train
+from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
+from monet_cyclegan.errors import Interrupted, UserError
+from monet_cyclegan.launch import clear_errors, launch, run_dir, with_saved_overrides
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def command_line(monkeypatch, tmp_path, capfd):
+    """Run train.py's main in this process, in an empty folder; gives exit status and the two outputs.
+
+    Instead of training, the job does nothing: what these tests are about is decided around it.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("monet_cyclegan.training.train", lambda cfg: None)
+    for name in ("HYDRA_FULL_ERROR", "MONET_CYCLEGAN_TRACEBACKS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> tuple[object, str, str]:
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        status: object = 0
+        try:
+            launch(train.main, train.CONF, "train")
+        except SystemExit as end:
+            status = end.code
+        return status, *capfd.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        # keys and groups
+        ("model.lambda_cyle=3", "there is no setting model.lambda_cyle, did you mean model.lambda_cycle?"),
+        ("trainer.max_epoch=3", "there is no setting trainer.max_epoch, did you mean trainer.max_epochs?"),
+        ("lr=3", "there is no setting lr, did you mean model.lr?"),
+        ("zzzzzz=3", "there is no setting zzzzzz"),
+        ("generator=unet", "there is no setting generator, did you mean model/generator?"),
+        ("model/generatr=unet", "there is no setting model/generatr, did you mean model/generator?"),
+        ("~callbacks.bst", "there is no setting callbacks.bst, did you mean callbacks.best?"),
+        # options
+        (
+            "experiment=dem",
+            "there is no experiment=dem, did you mean demo? (choices: demo, finetune, resnet_monet, unet_monet)",
+        ),
+        ("model/generator=xyz", "there is no model/generator=xyz (choices: resnet, unet)"),
+        ("trainer=gpuu", "there is no trainer=gpuu, did you mean gpu? (choices: auto, cpu, ddp, gpu)"),
+        ("model.generator=unet", "model.generator=unet is not a group of settings, did you mean model/generator=unet?"),
+        ("experiment=demo +experiment=unet_monet", "experiment appears more than once in the final defaults list"),
+        # syntax
+        ("foo", "foo is not an argument: settings are changed by key=value, such as trainer.max_epochs=10"),
+        ("tags=[1", "tags=[1 can't be read: special characters in a value need two kinds of quotes, 'tags=\"[1\"'"),
+        ("name=a,b", "name=a,b gives several values: add --multirun to try each, or write a list, 'name=[a,b]'"),
+        # types
+        ("model.lr=abc", "model.lr=abc is not a number"),
+        ("model.lr=null", "model.lr=null is not a number"),
+        ("model.lr=true", "model.lr=true is not a number"),
+        ("trainer.max_epochs=2.5", "trainer.max_epochs=2.5 is not a whole number"),
+        ("data.num_workers=-1", "data.num_workers=-1 is not 0 or more"),
+        ("data.val_a=-1", "data.val_a=-1 is not 0 or more"),
+        ("model.discriminator.spectral_norm=1", "model.discriminator.spectral_norm=1 is not true or false"),
+        ("model.optimizer.betas=0.9", "model.optimizer.betas=0.9 is not a list like [0.5, 0.999]"),
+        ("model.optimizer.betas=[0.9]", "model.optimizer.betas=[0.9] is not a list like [0.5, 0.999]"),
+        ("model.optimizer.betas=[a,b]", "model.optimizer.betas=[a,b] is not a list like [0.5, 0.999]"),
+        ("data.names=monet", "data.names=monet is not a group of settings"),
+        # what else there is
+        ("name=${nothing}", "Interpolation key 'nothing' not found"),
+        ("ckpt_path=nowhere.ckpt", "no checkpoint at nowhere.ckpt"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line_with_status_2(command_line, arguments, line):
+    status, out, err = command_line(*arguments.split())
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {line}")
+    assert "error: " + line == err.strip() or "object_type" in err
+
+
+def test_a_misspelt_key_of_another_group_is_found_there(command_line):
+    _, _, err = command_line("model/generator=unet", "model.generator.num_level=3")
+    assert err == "error: there is no setting model.generator.num_level, did you mean model.generator.num_levels?\n"
+
+
+@pytest.mark.parametrize("value", ["auto", "[0,1]", "2"])
+def test_devices_may_be_a_number_a_word_or_a_list(monkeypatch, command_line, value):
+    seen = []
+    monkeypatch.setattr("monet_cyclegan.training.train", seen.append)
+    status, _, err = command_line("experiment=demo", f"trainer.devices={value}")
+    assert (status, err, len(seen)) == (0, "", 1)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["data.val_a=0.2", "data.val_a=3", "model.lr=1", "trainer.max_epochs=-1", "data.limit=5", "trainer.max_time=null"]
+    + ["tags=[a,b,c]", "+model.new=3", "data.augment=null", "model.clip=null", "name=5", "~callbacks.best", "logger=many"],
+)
+def test_other_values_pass_on_to_the_job(monkeypatch, command_line, argument):
+    seen = []
+    monkeypatch.setattr("monet_cyclegan.training.train", seen.append)
+    status, _, err = command_line("experiment=demo", argument)
+    assert (status, err, len(seen)) == (0, "", 1)
+
+
+def test_a_users_mistake_in_the_job_is_one_line_without_comment(monkeypatch, command_line):
+    def refuse(cfg: object) -> None:
+        raise UserError("data.root=x does not exist")
+
+    monkeypatch.setattr("monet_cyclegan.training.train", refuse)
+    assert command_line("experiment=demo") == (2, "", "error: data.root=x does not exist\n")
+
+
+def test_a_missing_value_is_asked_for(monkeypatch, command_line):
+    monkeypatch.setattr("monet_cyclegan.training.train", lambda cfg: cfg.data.a)
+    assert command_line("data=folders") == (2, "", "error: data.a is missing: add data.a=...\n")
+
+
+def test_a_constructors_refusal_names_the_key(monkeypatch, command_line):
+    from hydra.utils import instantiate
+
+    monkeypatch.setattr("monet_cyclegan.training.train", lambda cfg: instantiate(cfg.model))
+    status, _, err = command_line("experiment=demo", "model.generator.upsampling=bicubic")
+    assert status == 2
+    assert err.startswith("error: model: ")
+    assert "'bicubic'" in err
+    assert err.count("\n") == 1
+
+
+def test_a_defect_keeps_its_traceback_and_nothing_else(monkeypatch, command_line):
+    monkeypatch.setattr("monet_cyclegan.training.train", lambda cfg: 1 // 0)
+    status, _, err = command_line("experiment=demo")
+    assert status == 1
+    assert err.startswith("Traceback")
+    assert err.endswith("ZeroDivisionError: integer division or modulo by zero\n")
+    assert "Error executing job" not in err
+
+
+def test_with_full_errors_a_mistake_keeps_its_traceback(monkeypatch, command_line):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(Exception, match="Could not override 'model.lrr'"):
+        command_line("model.lrr=3")
+
+
+def test_a_process_started_by_a_run_shows_one_line_too(command_line):
+    command_line("experiment=demo")
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"  # inherited by the process, as by this second call
+    assert command_line("experiment=demo", "model.lr=abc") == (2, "", "error: model.lr=abc is not a number\n")
+
+
+@pytest.mark.parametrize(("stop", "said"), [(KeyboardInterrupt(), ""), (Interrupted("SIGTERM", "x.ckpt"), "x.ckpt\n")])
+def test_a_stop_by_signal_ends_with_status_130(stop, said, capsys):
+    with pytest.raises(SystemExit) as end, clear_errors(train.CONF, "train"):
+        raise stop
+    assert end.value.code == 130
+    assert capsys.readouterr().err.endswith(said)
+
+
+def test_each_job_of_a_sweep_is_checked(monkeypatch, command_line):
+    seen = []
+    monkeypatch.setattr("monet_cyclegan.training.train", lambda cfg: seen.append(cfg.seed))
+    status, _, _ = command_line("--multirun", "experiment=demo", "seed=3,4")
+    assert (status, seen) == (0, [3, 4])
+    status, _, err = command_line("--multirun", "experiment=demo", "seed=5,x")
+    assert (status, seen) == (2, [3, 4, 5])
+    assert err.strip().splitlines()[-1] == "error: seed=x is not a number"
+
+
+def test_help_shows_commands_and_groups_and_runs_nothing(command_line, tmp_path):
+    status, out, err = command_line("--help")
+    assert (status, err) == (0, "")
+    assert "python train.py experiment=demo" in out
+    assert "model/generator: resnet, unet\n" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_cfg_shows_the_settings_and_runs_nothing(command_line, tmp_path):
+    status, out, err = command_line("experiment=demo", "model.lr=0.5", "--cfg", "job")
+    assert (status, err) == (0, "")
+    assert "\n  lr: 0.5\n" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_script_runs_from_any_folder(tmp_path):
+    # A fresh process, as a shell starts it; the mistake is noticed in the job, so everything before it worked.
+    arguments = ["experiment=demo", "model.lr=abc", f"hydra.run.dir={tmp_path / 'run'}"]
+    environment = {**os.environ, "HYDRA_FULL_ERROR": "0", "MONET_CYCLEGAN_TRACEBACKS": "0"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: model.lr=abc is not a number\n")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    path.parent.mkdir(parents=True)
+    overrides = ["experiment=demo", "model.lr=0.1", "model/generator=unet"]
+    mark = {"format": CHECKPOINT_FORMAT, "version": "0", "config": {}, "overrides": overrides}
+    torch.save({CHECKPOINT_KEY: mark}, path)
+    return path
+
+
+def test_a_resumed_run_takes_the_saved_overrides_and_those_given_now_win(saved, capsys):
+    arguments = [f"ckpt_path={saved}", "model.lr=0.2", "seed=3"]
+    assert with_saved_overrides(arguments) == ["experiment=demo", "model/generator=unet", *arguments]
+    assert capsys.readouterr().out.strip().endswith("experiment=demo model/generator=unet")
+
+
+def test_a_checkpoints_path_may_be_quoted_and_hold_an_equals_sign(saved, capsys):
+    folder = saved.parent.rename(saved.parent.with_name("lr=1"))
+    assert with_saved_overrides([f'ckpt_path="{folder / saved.name}"'])[0] == "experiment=demo"
+
+
+@pytest.mark.parametrize("arguments", [[], ["ckpt_path=null"], ["seed=3", "--multirun"]])
+def test_without_a_checkpoint_the_arguments_stay_as_they_are(arguments):
+    assert with_saved_overrides(arguments) == arguments
+
+
+def test_a_resumed_run_writes_into_its_own_folder(saved, monkeypatch, command_line, tmp_path):
+    seen = []
+    monkeypatch.setattr("monet_cyclegan.training.train", lambda cfg: seen.append((cfg.paths.run, cfg.model.lr)))
+    assert command_line(f"ckpt_path={saved}", "model.lr=0.3")[0] == 0
+    assert seen == [(str(tmp_path / "run"), 0.3)]
+
+
+def test_a_checkpoint_from_elsewhere_starts_a_new_folder(tmp_path):
+    assert run_dir(None, "new") == run_dir("", "new") == "new"
+    assert run_dir(str(tmp_path / "best.ckpt"), "new") == "new"
+    assert run_dir("/nowhere/checkpoints/best.ckpt", "new") == "new"
+
+
+def test_keys_come_from_the_env_file_of_the_working_folder(command_line, monkeypatch, tmp_path):
+    monkeypatch.setenv("MONET_CYCLEGAN_CACHE", "")
+    monkeypatch.delenv("MONET_CYCLEGAN_CACHE")
+    (tmp_path / ".env").write_text("MONET_CYCLEGAN_CACHE=/somewhere\n")
+    seen = []
+    monkeypatch.setattr("monet_cyclegan.training.train", lambda cfg: seen.append(cfg.paths.cache))
+    command_line("experiment=demo")
+    assert seen == ["/somewhere"]
