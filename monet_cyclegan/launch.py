@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from monet_cyclegan.config import check_types, describe, key_of
-from monet_cyclegan.errors import Interrupted
+from monet_cyclegan.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +59,11 @@ def run_dir(ckpt_path: str | None, new: str) -> str:
 
 
 def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
-    """Put the overrides of ``ckpt_path``'s run before those given now, which win."""
+    """Put the overrides of ``ckpt_path``'s run before those given now, which win.
+
+    Raises:
+        UserError: an override in the checkpoint names code to be called, which a stranger could have put there.
+    """
     given = {key_of(argument): argument for argument in arguments}
     path = given.get("ckpt_path", "").partition("=")[2].strip("\"'")
     if not path or path == "null":
@@ -67,6 +71,9 @@ def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
     from monet_cyclegan.checkpoint import load_checkpoint, saved_overrides  # loads torch, which takes seconds
 
     saved = [override for override in saved_overrides(load_checkpoint(path)) if key_of(override) not in given]
+    for override in saved:
+        if "_target_" in override:
+            raise UserError(f"{path} asks for {override}: add it to the command if you trust it, as '{override}'")
     if saved:
         print(f"going on with the settings of {path}: {' '.join(saved)}")
     return [*saved, *arguments]

@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,7 +137,9 @@ def test_a_pickled_payload_in_the_old_format_does_not_run(tmp_path):
     ],
 )
 def test_only_networks_of_this_project_are_called(target):
-    with pytest.raises(UserError, match=r"^the checkpoint asks for the network .* not one of monet_cyclegan\.networks$"):
+    with pytest.raises(
+        UserError, match=r"^the checkpoint asks for the network .* not one of monet_cyclegan\.networks$"
+    ):
         build_generator(checkpoint_of(tiny_model(), _target_=target))
 
 
@@ -175,15 +178,16 @@ def test_somebody_elses_checkpoint_is_refused(saved, content):
 def test_a_newer_format_is_refused_with_the_version_that_wrote_it(saved):
     checkpoint = checkpoint_of(tiny_model())
     checkpoint[CHECKPOINT_KEY].update(format=CHECKPOINT_FORMAT + 1, version="9.9")
-    with pytest.raises(UserError, match=r"^\S+ was written by a newer version, 9\.9, in format 2; this one reads up to 1"):
+    with pytest.raises(
+        UserError, match=r"^\S+ was written by a newer version, 9\.9, in format 2; this one reads up to 1"
+    ):
         load_checkpoint(saved(checkpoint))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_truncated_file_is_one_line(saved, tmp_path, share):
     path = tmp_path / "cut.ckpt"
-    with open(saved(checkpoint_of(tiny_model())), "rb") as file:
-        content = file.read()
+    content = Path(saved(checkpoint_of(tiny_model()))).read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(UserError, match=r"^\S+cut\.ckpt is not a checkpoint of this project, or only a part of one$"):
         load_checkpoint(path)

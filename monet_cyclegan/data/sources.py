@@ -246,7 +246,8 @@ def _open_source(files: Files) -> Source:
 def _with_suffix(files: Files, suffixes: frozenset[str]) -> list[str]:
     paths = [name for name in files.names() if PurePosixPath(name).suffix.lower() in suffixes]
     if not paths:
-        raise UserError(f"{files.location}: {_contents(files)}, but no file that ends in {' '.join(sorted(suffixes))}")
+        wanted = " ".join(sorted(suffixes))
+        raise UserError(f"{files.location} {_contents(files)}: there is no file in it that ends in {wanted}")
     return paths
 
 

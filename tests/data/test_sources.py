@@ -293,13 +293,13 @@ def test_half_a_layout_is_not_enough(tmp_path: Path) -> None:
 def test_an_empty_domain_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, {"photo_jpg/a.png": 1})
     (tmp_path / "monet_jpg").mkdir()
-    with pytest.raises(UserError, match=r"monet_jpg: is empty"):
+    with pytest.raises(UserError, match=r"monet_jpg is empty"):
         find_domains(tmp_path)
 
 
 def test_a_domain_without_images_is_refused_with_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("")
-    with pytest.raises(UserError, match=r"holds labels\.csv, but no file that ends in .*\.jpg"):
+    with pytest.raises(UserError, match=r"holds labels\.csv: there is no file in it that ends in .*\.jpg"):
         open_folders(tmp_path, tmp_path)
 
 

@@ -1,0 +1,221 @@
+"""Every file in conf/ composes, names what exists and, where it is part of a model or an experiment, trains a batch."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import make_images, tiny_model
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
+from monet_cyclegan.config import _ANY_TYPE, _SHARES
+from monet_cyclegan.errors import UserError
+from monet_cyclegan.training import train
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+
+# Shrinks any run to pictures of 16 pixels and networks of two channels.
+TINY = [
+    "trainer=cpu",
+    "debug=fast_dev_run",
+    "data.load_size=20",
+    "data.crop_size=16",
+    "data.eval_batch_size=2",
+    "model.generator.base_channels=2",
+    "model.discriminator.base_channels=2",
+]
+RESNET, UNET = "model.generator.num_residual_blocks=1", "model.generator.num_levels=2"
+PATCHES = "model.discriminator.num_layers=1"
+SCENES = ["data.count_a=2", "data.count_b=2", "data.val_count=2", "data.size=32"]
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml") if file.stem != "base")
+
+
+def groups() -> list[str]:
+    return sorted({file.parent.relative_to(CONF).as_posix() for file in FILES} - {".", "hydra"})
+
+
+@pytest.fixture
+def composed(tmp_path):
+    """Compose as train.py does, for a run in tmp_path."""
+
+    def make(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("train", [f"paths.run={tmp_path / 'run'}", *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg
+
+    yield make
+    HydraConfig.instance().cfg = None
+
+
+@pytest.mark.parametrize("choice", [f"{group}={option}" for group in groups() for option in options(group)])
+def test_each_option_of_each_group_composes(composed, choice):
+    cfg = composed("data=synthetic", choice) if not choice.startswith("data") else composed(choice)
+    missing = OmegaConf.missing_keys(cfg)
+    assert missing == ({"data.a", "data.b"} if choice == "data=folders" else set())
+    assert OmegaConf.to_yaml(cfg, resolve=not missing)
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_each_experiment_composes_with_each_way_to_run_it(composed, experiment):
+    for group in ("trainer", "logger", "debug"):
+        for option in options(group):
+            cfg = composed(f"experiment={experiment}", f"{group}={option}")
+            OmegaConf.to_container(cfg, resolve=True)
+            assert cfg.name == experiment
+
+
+def targets() -> set[str]:
+    return {match for file in FILES for match in re.findall(r"_target_: ([\w.]+)", file.read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("target", sorted(targets()))
+def test_each_target_exists(target):
+    assert callable(locate(target))
+
+
+def locate(target: str) -> object:
+    parts = target.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        try:
+            found: object = import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[length:]:
+            found = getattr(found, name)
+        return found
+    raise ModuleNotFoundError(target)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
+def test_each_file_names_its_package_where_it_writes_to_all_of_the_config(file):
+    text = file.read_text(encoding="utf-8")
+    everywhere = file.parent.name in ("experiment", "debug", "local")
+    assert text.startswith("# @package _global_\n") == everywhere
+    assert isinstance(yaml.safe_load(text), dict)
+
+
+def test_exceptions_from_the_rule_of_types_name_settings_that_exist(composed):
+    cfg = composed("data=synthetic")
+    assert all(OmegaConf.select(cfg, key) is not None for key in _ANY_TYPE | _SHARES)
+
+
+def train_tiny(cfg: DictConfig) -> None:
+    """Train one batch and validate one, without checkpoints."""
+    train(cfg)
+    assert (Path(cfg.paths.run) / "config.yaml").is_file()
+    assert not Path(cfg.paths.checkpoints).exists()
+
+
+def kaggle_images(folder: Path) -> Path:
+    make_images(folder / "photo_jpg", 6)
+    make_images(folder / "monet_jpg", 5, seed=1)
+    return folder
+
+
+@pytest.mark.parametrize("experiment", [name for name in options("experiment") if name != "finetune"])
+def test_each_experiment_trains(composed, tmp_path, experiment):
+    cfg = composed(f"experiment={experiment}")
+    images = [f"data.root={kaggle_images(tmp_path)}", "data.val_a=2", "data.val_b=2"] if "root" in cfg.data else SCENES
+    depth = UNET if "num_levels" in cfg.model.generator else RESNET
+    train_tiny(composed(f"experiment={experiment}", *TINY, *images, depth, PATCHES))
+
+
+def tiny_checkpoint(path: Path) -> Path:
+    network = {"_target_": "monet_cyclegan.networks.resnet.ResNetGenerator", "_partial_": True}
+    disc = {"_target_": "monet_cyclegan.networks.patchgan.PatchGAN", "_partial_": True}
+    model = {
+        "generator": {**network, "num_residual_blocks": 1, "base_channels": 2},
+        "discriminator": {**disc, "num_layers": 1, "base_channels": 2},
+    }
+    mark = {"format": CHECKPOINT_FORMAT, "version": "0", "config": {"model": model}, "overrides": []}
+    torch.save({CHECKPOINT_KEY: mark, "state_dict": tiny_model(seed=7).state_dict()}, path)
+    return path
+
+
+def test_the_finetune_experiment_trains_the_checkpoints_networks(composed, tmp_path):
+    arguments = ["experiment=finetune", *TINY, f"data.root={kaggle_images(tmp_path)}", "data.val_a=2", "data.val_b=2"]
+    with pytest.raises(UserError, match="init_from is missing"):
+        train(composed(*arguments))
+    cfg = composed(*arguments, f"init_from={tmp_path / 'x.ckpt'}")
+    tiny_checkpoint(tmp_path / "x.ckpt")
+    train_tiny(cfg)
+    assert cfg.model.generator.num_residual_blocks == 1
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        # Each option of each part of the model at least once; a part that is not named is the demo's.
+        ["model/generator=unet", UNET, "model/discriminator=patchgan", PATCHES, "model/adversarial_loss=lsgan"],
+        ["model/generator=resnet", RESNET, "model/discriminator=multiscale", PATCHES, "model/adversarial_loss=hinge"],
+        ["model/discriminator=pixel", "model/adversarial_loss=vanilla", RESNET],
+        ["model/adversarial_loss=wgan", "model/penalties=wgan_gp", "model/clip=none", RESNET, PATCHES],
+        ["model/penalties=[r1,zero_centered]", "model/clip=adaptive", "model/schedule=constant", RESNET, PATCHES],
+        ["model/penalties=none", "model/clip=norm", "model/schedule=cosine", RESNET, PATCHES],
+        [
+            "model/schedule=constant_then_linear",
+            "model.ema_decay=0",
+            "model.pool_size=0",
+            "model.lambda_identity=1",
+            RESNET,
+            PATCHES,
+        ],
+    ],
+)
+def test_each_option_of_the_model_trains(composed, choices):
+    train_tiny(composed("data=synthetic", *TINY, *SCENES, *choices))
+
+
+def test_every_option_of_the_model_is_among_those_that_train():
+    source = Path(__file__).read_text(encoding="utf-8")
+    parts = [group for group in groups() if group.startswith("model/")]
+    chosen = {
+        (part, option) for part, found in re.findall(r'"(model/\w+)=\[?([\w,]+)', source) for option in found.split(",")
+    }
+    assert {(part, option) for part in parts for option in options(part)} <= chosen
+
+
+@pytest.mark.parametrize("debug", ["limit", "overfit", "profiler"])
+def test_each_way_to_debug_runs(composed, tmp_path, debug):
+    tiny = [argument for argument in TINY if not argument.startswith("debug")]
+    short = [f"debug={debug}", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
+    rare = ["data.num_workers=0", "trainer.check_val_every_n_epoch=1"]
+    train(composed("data=synthetic", *tiny, *SCENES, RESNET, PATCHES, *short, *rare))
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
+    assert bool(list((tmp_path / "run").glob("*profile*.txt"))) == (debug == "profiler")
+
+
+def test_what_the_dockerfile_copies_exists_and_reaches_the_builder():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = [source for line in re.findall(r"^COPY (.+)", text, re.MULTILINE) for source in line.split()[:-1]]
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert {"train.py", "predict.py", "conf", "monet_cyclegan", "pyproject.toml", "constraints.txt"} <= {*copied}
+    for source in copied:
+        assert (ROOT / source).exists()
+        assert Path(source).parts[0] in allowed
+
+
+def test_the_dockerfile_takes_a_python_that_the_package_allows_and_a_pinned_uv():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    python = re.search(r"^FROM python:3\.(\d+)-slim$", text, re.MULTILINE)
+    oldest = re.search(r'requires-python = ">=3\.(\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert python
+    assert oldest
+    assert int(python[1]) >= int(oldest[1])
+    assert re.search(r"^uv==[\d.]+$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert "--constraint constraints.txt" in text
