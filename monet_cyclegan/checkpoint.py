@@ -37,17 +37,22 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         ) from error
     except Exception as error:  # torch's own errors differ by file: zip, runtime, type
         raise UserError(f"{path} is not a checkpoint of this project: {_first_line(error)}") from error
-    mark = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
-    if not isinstance(mark, dict):
-        raise UserError(
-            f"{path} is not a checkpoint of this project: it holds no {KEY} config; train.py writes such files"
-        )
-    if mark["format"] > FORMAT:
-        raise UserError(
-            f"{path} was written by a newer version, {mark['version']}, in format {mark['format']}; "
-            f"this one reads up to {FORMAT}: update it"
-        )
-    return checkpoint
+    mark: Any = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
+    match mark:
+        case {"format": int(number)} if number > FORMAT:
+            raise UserError(
+                f"{path} was written by a newer version, {mark.get('version')}, in format {number}; "
+                f"this one reads up to {FORMAT}: update it"
+            )
+        case {
+            "format": int(),
+            "config": {"data": {"names": {"a": str(), "b": str()}}, "model": {"generator": {}}},
+            "overrides": [*overrides],
+        } if all(isinstance(override, str) for override in overrides):
+            return checkpoint
+    raise UserError(
+        f"{path} is not a checkpoint of this project: it holds no whole {KEY} config; train.py writes such files"
+    )
 
 
 def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -76,9 +81,9 @@ def build_generator(checkpoint: dict[str, Any], direction: str | None = None) ->
     if direction is not None and direction not in known:
         raise UserError(f"direction={direction} is not one of this checkpoint's: choose {' or '.join(known)}")
     suffix = known[direction] if direction else "ab"
-    config = dict(saved_config(checkpoint)["model"]["generator"])
+    config = dict(network_config(checkpoint, "generator"))
     config.pop("_partial_", None)
-    network = _network_class(str(config.pop("_target_")))
+    network = _network_class(config.pop("_target_"))
     averaged, plain = f"ema_{suffix}.model.", f"gen_{suffix}."
     state = checkpoint["state_dict"]
     prefix = averaged if any(key.startswith(averaged) for key in state) else plain
@@ -88,6 +93,23 @@ def build_generator(checkpoint: dict[str, Any], direction: str | None = None) ->
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"the checkpoint's generator doesn't fit its config: {_first_line(error)}") from error
     return generator.eval()
+
+
+def network_config(checkpoint: dict[str, Any], name: str) -> dict[str, Any]:
+    """The config of a checkpoint's ``generator`` or ``discriminator``, safe to instantiate.
+
+    Raises:
+        UserError: it names code that isn't one of this project's networks, or holds more than plain values.
+    """
+    config = saved_config(checkpoint)["model"].get(name)
+    if not isinstance(config, dict):
+        raise UserError(f"the checkpoint has no model.{name}")
+    _network_class(str(config.get("_target_")))
+    for key, value in config.items():
+        # Resolved when it was saved: an interpolation that is left would be evaluated by whoever puts it into a config.
+        if not isinstance(value, str | int | float | None) or "${" in str(value):
+            raise UserError(f"the checkpoint's model.{name}.{key} is {value!r}, not a plain value")
+    return config
 
 
 def _network_class(target: str) -> type[nn.Module]:

@@ -31,7 +31,7 @@ def key_of(override: str) -> str:
 
 
 def check_types(cfg: DictConfig) -> None:
-    """Compare what this run's overrides set to the defaults: a number stays a number, and a switch a switch.
+    """Compare what this run's overrides set to the defaults: a number stays a number or null, a switch a switch.
 
     Raises:
         UserError: a value of another type than its default's.
@@ -40,14 +40,17 @@ def check_types(cfg: DictConfig) -> None:
     defaults = _defaults(str(hydra.job.config_name), hydra.overrides.task)
     for override in hydra.overrides.task:
         key = key_of(override)
-        expected = _expected_instead(key, OmegaConf.select(defaults, key), OmegaConf.select(cfg, key))
-        if expected and not override.startswith("~"):
+        value = OmegaConf.select(cfg, key)
+        if value is None or override.startswith("~"):  # null switches off what can be switched off
+            continue
+        expected = _expected_instead(key, OmegaConf.select(defaults, key), value)
+        if expected:
             raise UserError(f"{override.lstrip('+')} is not {expected}")
 
 
 def _expected_instead(key: str, default: Any, value: Any) -> str | None:
     """What should stand in the place of ``value``; None if it can stay."""
-    if key in _ANY_TYPE or (value is None and not isinstance(default, bool | int | float)):
+    if key in _ANY_TYPE:
         return None
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"

@@ -34,18 +34,23 @@ def discriminate(disc: nn.Module, images: Tensor) -> list[Tensor]:
     return disc(images)
 
 
-def translate(gen_ab: nn.Module, gen_ba: nn.Module, real_a: Tensor, real_b: Tensor, *, identity: bool) -> Images:
-    """Translate both ways and back; with ``identity`` also give each generator an image of its own target domain.
+def translate(
+    gen_ab: nn.Module, gen_ba: nn.Module, real_a: Tensor, real_b: Tensor, *, cycle: bool, identity: bool
+) -> Images:
+    """Translate both ways; with ``cycle`` also back, with ``identity`` also what is of the target domain already.
 
     Translation and identity share one forward pass, for speed: instance norm looks at each image alone.
     """
+    extra: Images = {}
     if identity:
         fake_b, idt_b = gen_ab(torch.cat([real_a, real_b])).split([len(real_a), len(real_b)])
         fake_a, idt_a = gen_ba(torch.cat([real_b, real_a])).split([len(real_b), len(real_a)])
-        extra = {"idt_a": idt_a, "idt_b": idt_b}
+        extra |= {"idt_a": idt_a, "idt_b": idt_b}
     else:
-        fake_b, fake_a, extra = gen_ab(real_a), gen_ba(real_b), {}
-    return {"fake_a": fake_a, "fake_b": fake_b, "rec_a": gen_ba(fake_b), "rec_b": gen_ab(fake_a), **extra}
+        fake_b, fake_a = gen_ab(real_a), gen_ba(real_b)
+    if cycle:
+        extra |= {"rec_a": gen_ba(fake_b), "rec_b": gen_ab(fake_a)}
+    return {"fake_a": fake_a, "fake_b": fake_b, **extra}
 
 
 class CycleGAN(LightningModule):
@@ -141,7 +146,8 @@ class CycleGAN(LightningModule):
         opt_gen, opt_disc = self.optimizers()  # type: ignore[attr-defined]
 
         with self.toggled_optimizer(opt_gen):
-            images = translate(self.gen_ab, self.gen_ba, real_a, real_b, identity=self.lambda_identity > 0)
+            wanted = {"cycle": self.lambda_cycle > 0, "identity": self.lambda_identity > 0}
+            images = translate(self.gen_ab, self.gen_ba, real_a, real_b, **wanted)
             gen_terms = self.generator_losses(real_a, real_b, images)
             grad_norm_gen = self.optimize(opt_gen, gen_terms, self.lr * factor)
 
@@ -223,7 +229,7 @@ class CycleGAN(LightningModule):
         modes = [generator.training for generator in generators]
         for generator in generators:
             generator.eval()  # without a moving average they are those in training
-        images = translate(*generators, real_a, real_b, identity=True)
+        images = translate(*generators, real_a, real_b, cycle=True, identity=True)
         for generator, mode in zip(generators, modes, strict=True):
             generator.train(mode)
         return {"real_a": real_a, "real_b": real_b, **images}

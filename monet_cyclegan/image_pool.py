@@ -39,10 +39,8 @@ class ImagePool(nn.Module):
         """Store or swap images (N, 3, H, W) in [-1, 1]; return as many, detached.
 
         While the pool fills, each image is stored and returned. After that, each is returned with probability 1/2, and
-        otherwise takes the place of a random stored one, which is returned instead.
-
-        Raises:
-            ValueError: if the pool holds images of another size.
+        otherwise takes the place of a random stored one, which is returned instead. Images of another size than those
+        stored start an empty pool.
         """
         images = images.detach()
         if self.pool_size == 0:
@@ -63,12 +61,10 @@ class ImagePool(nn.Module):
         return torch.stack(returned)  # (N, 3, H, W)
 
     def _storage_for(self, images: Tensor) -> Tensor:
-        """The storage on the device of these images: new at first, and moved after a checkpoint was loaded."""
-        if self.stored is None:
+        """The storage on the device of these images: empty at first, and again where a resumed run crops otherwise."""
+        if self.stored is None or self.stored.shape[1:] != images.shape[1:]:
             self.stored = torch.empty(self.pool_size, *images.shape[1:], dtype=torch.uint8, device=images.device)
-        if self.stored.shape[1:] != images.shape[1:]:
-            held, given = ("x".join(map(str, shape)) for shape in (self.stored.shape[1:], images.shape[1:]))
-            raise ValueError(f"the image pool holds images of {held}, got {given}: start with an empty pool")
+            self.num_stored = 0
         self.stored = self.stored.to(images.device)
         return self.stored
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from contextlib import contextmanager, nullcontext
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 _HYDRA_FULL_ERROR = "HYDRA_FULL_ERROR"
 _TRACEBACKS = "MONET_CYCLEGAN_TRACEBACKS"  # what the user set; processes started by this one see it, too
+_PLAIN_OVERRIDE = re.compile(  # no interpolation, nothing of Hydra's own, no config file from elsewhere
+    r"""[+~]{0,2} (?!hydra\b) (
+        [\w-]+ (\.[\w-]+)+ = [^$]*  # no $ at all, since Hydra reads $\{ as ${, too
+      | \w[\w/-]* = ((?!\.\.)[^$])*  # may be a group, whose option ../x would be a file outside of conf
+    ) | ~ (?!hydra\b) \w[\w./-]*""",
+    re.VERBOSE,
+)
 
 
 def launch(main: Callable[[], Any], config_dir: Path, config_name: str) -> None:
@@ -61,8 +69,10 @@ def run_dir(ckpt_path: str | None, new: str) -> str:
 def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
     """Put the overrides of ``ckpt_path``'s run before those given now, which win.
 
+    What is given for a whole group, such as ``logger=csv``, wins over its saved settings, too.
+
     Raises:
-        UserError: an override in the checkpoint names code to be called, which a stranger could have put there.
+        UserError: an override in the checkpoint may do more than set a value; a stranger could have put it there.
     """
     given = {key_of(argument): argument for argument in arguments}
     path = given.get("ckpt_path", "").partition("=")[2].strip("\"'")
@@ -70,10 +80,19 @@ def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     from monet_cyclegan.checkpoint import load_checkpoint, saved_overrides  # loads torch, which takes seconds
 
-    saved = [override for override in saved_overrides(load_checkpoint(path)) if key_of(override) not in given]
+    replaced = tuple(
+        f"{key.replace('/', '.')}."
+        for key, argument in given.items()
+        if not argument.partition("=")[2].startswith("{")  # settings in braces are merged with the others
+    )
+    saved = [
+        override
+        for override in saved_overrides(load_checkpoint(path))
+        if key_of(override) not in given and not key_of(override).replace("/", ".").startswith(replaced)
+    ]
     for override in saved:
-        if "_target_" in override:
-            raise UserError(f"{path} asks for {override}: add it to the command if you trust it, as '{override}'")
+        if "_target_" in override or not override.isprintable() or not _PLAIN_OVERRIDE.fullmatch(override):
+            raise UserError(f"{path} asks for {override!r}: add it to the command if you trust it")
     if saved:
         print(f"going on with the settings of {path}: {' '.join(saved)}")
     return [*saved, *arguments]

@@ -13,13 +13,14 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.syntax import Syntax
 from rich.tree import Tree
 
 from monet_cyclegan.callbacks import wandb_run
 from monet_cyclegan.callbacks.save_config import SaveConfig
-from monet_cyclegan.checkpoint import load_checkpoint, load_networks, saved_config
+from monet_cyclegan.checkpoint import load_checkpoint, load_networks, network_config, saved_config
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.randomness import reseed_torch
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from monet_cyclegan.data.datamodule import UnpairedDataModule
 
 NETWORKS = ("generator", "discriminator")
+PRECISIONS = ("32-true", "bf16-mixed")  # 16-mixed would clip scaled gradients, bf16-true would round small steps away
 
 # Each of these is settled here, so that a warning on the screen is worth reading.
 _EXPECTED_WARNINGS = (
@@ -53,12 +55,12 @@ def train(cfg: DictConfig) -> float | None:
     _quieten()
     check_config(cfg)
     resumed = load_checkpoint(cfg.ckpt_path) if cfg.ckpt_path else None
+    initial = load_checkpoint(cfg.init_from) if cfg.init_from and resumed is None else None
+    if cfg.init_from:
+        take_networks(cfg, resumed or initial or {})
     if resumed is not None:
         check_same_networks(cfg, resumed)
         _continue_wandb_run(cfg, resumed)
-    initial = load_checkpoint(cfg.init_from) if cfg.init_from and resumed is None else None
-    if initial is not None:
-        take_networks(cfg, initial)
     print_config(cfg)
 
     datamodule: UnpairedDataModule = instantiate(cfg.data)
@@ -73,9 +75,10 @@ def train(cfg: DictConfig) -> float | None:
         logger.log_hyperparams(_plain(cfg))
     try:
         trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
-    finally:
-        if "wandb" in sys.modules:  # inside the job: the runs of a sweep would merge otherwise
-            sys.modules["wandb"].finish()
+    except BaseException:
+        _finish_wandb(exit_code=1)
+        raise
+    _finish_wandb(exit_code=0)
     _print_summary(cfg, trainer)
     objective = trainer.callback_metrics.get(cfg.objective)
     return None if objective is None else float(objective)
@@ -89,6 +92,12 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def _finish_wandb(exit_code: int) -> None:
+    """End the W&B run, if there is one, inside of the job: the runs of a sweep would merge otherwise."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish(exit_code=exit_code)
+
+
 def check_config(cfg: DictConfig) -> None:
     """Refuse settings that would fail later or do something else than they say."""
     for key in cfg.needs:
@@ -96,20 +105,18 @@ def check_config(cfg: DictConfig) -> None:
             raise UserError(f"{key} is missing: this experiment needs {key}=...")
     here = available_accelerators()
     asked, devices = cfg.trainer.accelerator, cfg.trainer.devices
+    count = len(devices) if OmegaConf.is_list(devices) else devices
     if asked not in ("auto", *here, *(["gpu"] if {"cuda", "mps"} & {*here} else [])):
         raise UserError(f"trainer.accelerator={asked} is not on this machine: choose {' or '.join(here)}")
-    if devices not in (1, "1", "auto") and "strategy" not in cfg.trainer:
+    if count not in (1, "1") and "strategy" not in cfg.trainer:
         raise UserError(f"trainer.devices={devices} needs processes that know of each other: add trainer=ddp")
     if cfg.trainer.get("max_steps", -1) != -1:
         raise UserError(
             f"trainer.max_steps={cfg.trainer.max_steps} would count each batch twice, once for each optimizer: "
             "use trainer.max_epochs, trainer.max_time or trainer.limit_train_batches"
         )
-    if str(cfg.trainer.precision).startswith("16"):
-        raise UserError(
-            f"trainer.precision={cfg.trainer.precision} is not supported, its scaled gradients can't be clipped: "
-            "choose bf16-mixed or 32-true"
-        )
+    if cfg.trainer.precision not in PRECISIONS:
+        raise UserError(f"trainer.precision={cfg.trainer.precision} is not supported: choose {' or '.join(PRECISIONS)}")
     if cfg.trainer.get("overfit_batches", 0):
         raise UserError("trainer.overfit_batches replaces the project's own sampler: use debug=overfit")
     if cfg.ckpt_path and cfg.trainer.get("fast_dev_run"):
@@ -141,8 +148,8 @@ def take_networks(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
     """Use the checkpoint's networks for a new run, since its weights fit no others."""
     for network in NETWORKS:
         with open_dict(cfg.model):
-            cfg.model[network] = saved_config(checkpoint)["model"][network]
-    rich.print(f"networks, and their shape, from {cfg.init_from}")
+            cfg.model[network] = {**network_config(checkpoint, network), "_partial_": True}
+    rich.print(f"networks, and their shape, from {cfg.ckpt_path or cfg.init_from}")
 
 
 def check_sizes(datamodule: UnpairedDataModule, model: CycleGAN) -> None:
@@ -163,6 +170,7 @@ def check_sizes(datamodule: UnpairedDataModule, model: CycleGAN) -> None:
         )
 
 
+@rank_zero_only
 def print_config(cfg: DictConfig) -> None:
     """Print the config as a tree, a branch for each group; keys from the environment aren't part of it."""
     tree = Tree("config", guide_style="dim")
@@ -195,6 +203,10 @@ def _continue_wandb_run(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
 def _print_summary(cfg: DictConfig, trainer: Trainer) -> None:
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
+    if cfg.objective not in trainer.callback_metrics:
+        print(
+            f"{cfg.objective} was not measured, so there is no best.ckpt: {Path(cfg.paths.checkpoints) / 'last.ckpt'}"
+        )
     best = Path(cfg.paths.checkpoints) / "best.ckpt"
     score = next(
         (callback.best_model_score for callback in trainer.checkpoint_callbacks if callback.monitor == cfg.objective),  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from conftest import tiny_model
 from torch import nn
 
 from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
-from monet_cyclegan.checkpoint import build_generator, directions, load_checkpoint, load_networks
+from monet_cyclegan.checkpoint import build_generator, directions, load_checkpoint, load_networks, network_config
 from monet_cyclegan.errors import UserError
 
 GENERATOR = {
@@ -144,12 +144,34 @@ def test_only_networks_of_this_project_are_called(target):
 
 
 @pytest.mark.parametrize("key", ["base_channels", "norm", "dropout", "_args_"])
-def test_targets_inside_of_the_network_are_not_called(key, tmp_path):
-    victim = tmp_path / "ran"
-    nested = {"_target_": "os.mkdir", "path": str(victim)}
-    with pytest.raises(UserError, match="generator doesn't fit its config"):
-        build_generator(checkpoint_of(tiny_model(), **{key: nested}))
-    assert not victim.exists()
+@pytest.mark.parametrize(
+    "value", [{"_target_": "os.mkdir", "path": "x"}, [{"_target_": "os.abort"}], [3], "${oc.env:HOME}"]
+)
+def test_a_network_has_plain_values_only(key, value):
+    checkpoint = checkpoint_of(tiny_model(), **{key: value})
+    for use in (build_generator, lambda checkpoint: network_config(checkpoint, "generator")):
+        with pytest.raises(
+            UserError, match=rf"^the checkpoint's model\.generator\.{key} is [^\n]+, not a plain value$"
+        ):
+            use(checkpoint)
+
+
+def test_a_networks_config_comes_back_as_it_was_saved():
+    checkpoint = checkpoint_of(tiny_model(), norm=None, dropout=0.5)
+    assert network_config(checkpoint, "generator") == {**GENERATOR, "norm": None, "dropout": 0.5}
+    with pytest.raises(UserError, match=r"^the checkpoint has no model\.discriminator$"):
+        network_config(checkpoint, "discriminator")
+
+
+def test_a_discriminator_is_a_network_of_this_project_too():
+    checkpoint = checkpoint_of(tiny_model())
+    model = checkpoint[CHECKPOINT_KEY]["config"]["model"]
+    model["discriminator"] = {"_target_": "monet_cyclegan.networks.patchgan.PatchGAN", "num_layers": 2}
+    assert network_config(checkpoint, "discriminator") == model["discriminator"]
+    for stranger in ({"_target_": "os.abort"}, {"num_layers": 2}):
+        model["discriminator"] = stranger
+        with pytest.raises(UserError, match=r"not one of monet_cyclegan\.networks$"):
+            network_config(checkpoint, "discriminator")
 
 
 @pytest.mark.parametrize("change", [{"base_channels": 3}, {"num_residual_blocks": 2}, {"colour": "blue"}])
@@ -173,6 +195,32 @@ def test_a_missing_file_is_answered_with_its_neighbours(saved, tmp_path):
 def test_somebody_elses_checkpoint_is_refused(saved, content):
     with pytest.raises(UserError, match=r"^\S+x\.ckpt is not a checkpoint of this project: it holds no "):
         load_checkpoint(saved(content))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": None},
+        {"format": "1"},
+        {"config": None},
+        {"config": {}},
+        {"config": {"data": {"names": {"a": "photo"}}, "model": {"generator": {}}}},
+        {"config": {"data": {"names": {"a": "photo", "b": "monet"}}, "model": {}}},
+        {"config": {"data": {"names": {"a": "photo", "b": "monet"}}, "model": {"generator": "resnet"}}},
+        {"overrides": None},
+        {"overrides": "seed=3"},
+        {"overrides": [3]},
+    ],
+)
+def test_a_checkpoint_with_a_damaged_config_is_refused(saved, change):
+    checkpoint = checkpoint_of(tiny_model())
+    checkpoint[CHECKPOINT_KEY].update(change)
+    with pytest.raises(UserError, match=r"^\S+x\.ckpt is not a checkpoint of this project: it holds no whole "):
+        load_checkpoint(saved(checkpoint))
+    for key in change:
+        del checkpoint[CHECKPOINT_KEY][key]
+    with pytest.raises(UserError, match="is not a checkpoint of this project"):
+        load_checkpoint(saved(checkpoint))
 
 
 def test_a_newer_format_is_refused_with_the_version_that_wrote_it(saved):

@@ -82,7 +82,7 @@ def test_the_discriminators_loss_sends_no_gradient_to_the_generators_nor_theirs_
 def test_translating_and_identity_in_one_pass_give_what_separate_passes_give():
     model = tiny_model()
     real_a, real_b = images(1), images(2)
-    together = translate(model.gen_ab, model.gen_ba, real_a, real_b, identity=True)
+    together = translate(model.gen_ab, model.gen_ba, real_a, real_b, cycle=True, identity=True)
     apart = {
         "fake_b": model.gen_ab(real_a),
         "fake_a": model.gen_ba(real_b),
@@ -98,7 +98,7 @@ def test_translating_and_identity_in_one_pass_give_what_separate_passes_give():
 def test_generator_losses_are_the_papers_with_their_weights():
     model = tiny_model(lambda_adv=2.0, lambda_cycle=10.0, lambda_identity=5.0)
     real_a, real_b = images(1), images(2)
-    made = translate(model.gen_ab, model.gen_ba, real_a, real_b, identity=True)
+    made = translate(model.gen_ab, model.gen_ba, real_a, real_b, cycle=True, identity=True)
     terms = model.generator_losses(real_a, real_b, made)
     (judged,) = model.disc_b(made["fake_b"])
     expected = {
@@ -124,7 +124,7 @@ def test_the_discriminator_of_a_learns_real_photos_from_fake_ones():
 @pytest.mark.parametrize("weight", ["lambda_adv", "lambda_cycle", "lambda_identity"])
 def test_a_weight_of_zero_leaves_its_term_out(weight: str):
     model = tiny_model(**{weight: 0.0})
-    made = translate(model.gen_ab, model.gen_ba, images(1), images(2), identity=weight != "lambda_identity")
+    made = translate(model.gen_ab, model.gen_ba, images(1), images(2), cycle=True, identity=weight != "lambda_identity")
     term = weight.removeprefix("lambda_")
     names = {name.rpartition("_")[0] for name in model.generator_losses(images(1), images(2), made)}
     assert names == {"adv", "cycle", "identity"} - {term}
@@ -133,8 +133,18 @@ def test_a_weight_of_zero_leaves_its_term_out(weight: str):
 def test_without_identity_loss_no_image_of_the_target_domain_passes_the_generator():
     model, seen = tiny_model(), []
     model.gen_ab.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    translate(model.gen_ab, model.gen_ba, images(1), images(2), identity=False)
+    translate(model.gen_ab, model.gen_ba, images(1), images(2), cycle=True, identity=False)
     assert seen == [2, 2]  # real_a, then fake_a on its way back
+
+
+def test_without_cycle_loss_nothing_is_translated_back():
+    model, seen = tiny_model(), []
+    model.gen_ab.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    assert set(translate(model.gen_ab, model.gen_ba, images(1), images(2), cycle=False, identity=False)) == {
+        "fake_a",
+        "fake_b",
+    }
+    assert seen == [2]
 
 
 @pytest.mark.parametrize(

@@ -127,10 +127,11 @@ def test_a_query_never_reads_a_value_back_from_the_device() -> None:
         assert pool.query(torch.empty(3, 3, 4, 4, device="meta")).is_meta  # has no values to read: trying raises
 
 
-def test_images_of_another_size_are_refused() -> None:
-    pool = filled(5, 2)
-    with pytest.raises(ValueError, match="the image pool holds images of 3x2x2, got 3x4x4"):
-        pool.query(flat(1, size=4))
+def test_images_of_another_size_start_the_history_anew() -> None:
+    pool = filled(5, 5)
+    images = flat(1, 2, size=4)
+    assert torch.equal(pool.query(images), images)
+    assert pool.num_stored == 2
 
 
 def test_a_negative_size_is_refused() -> None:

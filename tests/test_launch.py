@@ -81,7 +81,6 @@ def command_line(monkeypatch, tmp_path, capfd):
         ("name=a,b", "name=a,b gives several values: add --multirun to try each, or write a list, 'name=[a,b]'"),
         # types
         ("model.lr=abc", "model.lr=abc is not a number"),
-        ("model.lr=null", "model.lr=null is not a number"),
         ("model.lr=true", "model.lr=true is not a number"),
         ("trainer.max_epochs=2.5", "trainer.max_epochs=2.5 is not a whole number"),
         ("data.num_workers=-1", "data.num_workers=-1 is not 0 or more"),
@@ -124,6 +123,8 @@ def test_devices_may_be_a_number_a_word_or_a_list(command_line, value):
         "data.augment=null",
         "model.lr=1",
         "model.clip=null",
+        "model.lr_disc=null",
+        "callbacks.log_images.every_n_batches=null",
         "trainer.max_epochs=-1",
         "trainer.max_time=null",
         "tags=[a,b,c]",
@@ -230,13 +231,23 @@ def test_the_script_runs_from_any_folder(tmp_path):
 
 
 @pytest.fixture
-def saved(tmp_path):
+def save(tmp_path):
+    """Write what a run with these overrides leaves, as far as launch.py reads it."""
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     path.parent.mkdir(parents=True)
-    overrides = ["experiment=demo", "model.lr=0.1", "model/generator=unet"]
-    mark = {"format": CHECKPOINT_FORMAT, "version": "0", "config": {}, "overrides": overrides}
-    torch.save({CHECKPOINT_KEY: mark}, path)
-    return path
+    config = {"data": {"names": {"a": "photo", "b": "monet"}}, "model": {"generator": {}}}
+
+    def write(*overrides: str) -> Path:
+        mark = {"format": CHECKPOINT_FORMAT, "version": "0", "config": config, "overrides": list(overrides)}
+        torch.save({CHECKPOINT_KEY: mark}, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def saved(save):
+    return save("experiment=demo", "model.lr=0.1", "model/generator=unet")
 
 
 def test_a_resumed_run_takes_the_saved_overrides_and_those_given_now_win(saved, capsys):
@@ -250,14 +261,78 @@ def test_a_checkpoints_path_may_be_quoted_and_hold_an_equals_sign(saved, capsys)
     assert with_saved_overrides([f'ckpt_path="{folder / saved.name}"'])[0] == "experiment=demo"
 
 
-def test_a_strangers_checkpoint_cannot_name_code_to_be_called(saved):
-    checkpoint = torch.load(saved, weights_only=True)
-    override = "+data.augment.x._target_=os.abort"
-    checkpoint["monet_cyclegan"]["overrides"].append(override)
-    torch.save(checkpoint, saved)
-    with pytest.raises(UserError, match="if you trust it"):
-        with_saved_overrides([f"ckpt_path={saved}"])
-    assert override in with_saved_overrides([f"ckpt_path={saved}", override])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+data.augment.x._target_=os.abort",
+        "+data.augment.x={_target_: os.abort}",
+        "+data.augment.x=${oc.decode:${data.names.a}}",
+        "name=${oc.env:HOME}",
+        r"name=$\{oc.env:HOME\}",  # Hydra reads this as the one above
+        "hydra.run.dir=/tmp",
+        "++hydra.job.env_set.PATH=/tmp",
+        "hydra/launcher=joblib",
+        "~hydra.run",
+        "+trainer@hydra.job=cpu",
+        "--config-dir=/tmp",
+        "-m",
+        "experiment=../../downloads/evil",
+        "+model/../../downloads=evil",
+        "+/tmp=evil",
+        "model/penalties=[../../../downloads/evil]",
+        "name=x\x1b[2K",
+        "name=x\nerror: no",
+        "name",
+        "",
+    ],
+)
+def test_a_strangers_checkpoint_can_only_set_values(save, override):
+    path = save("seed=3", override)
+    with pytest.raises(UserError, match=r"^[^\n]*last\.ckpt asks for [^\n\x1b]+ if you trust it$"):
+        with_saved_overrides([f"ckpt_path={path}"])
+    given = [f"ckpt_path={path}", override]
+    assert with_saved_overrides(given) == ["seed=3", *given]
+
+
+def test_what_people_write_is_taken_over(save, capsys):
+    overrides = [
+        "experiment=demo",
+        "model/penalties=[r1,zero_centered]",
+        "~callbacks.best",
+        "~logger",
+        "+trainer.detect_anomaly=true",
+        "++data.names={a: photo, b: van gogh}",
+        "data.root=../data/x.zip",
+        "data.a='/home/me/my photos'",
+        "model.optimizer.betas=[0.5,0.9]",
+        "init_from=/runs/a=1/best.ckpt",
+        "name=",
+        "hydrant=1",
+    ]
+    path = save(*overrides)
+    assert with_saved_overrides([f"ckpt_path={path}"]) == [*overrides, f"ckpt_path={path}"]
+
+
+@pytest.mark.parametrize(
+    ("given", "dropped"),
+    [
+        ("logger=csv", {"logger=wandb", "logger.wandb.project=foo"}),
+        ("~logger.wandb", {"logger.wandb.project=foo"}),
+        ("model/generator=resnet", {"model/generator=unet", "model.generator.num_levels=3"}),
+        ("data.names={a: zebra}", set()),
+    ],
+)
+def test_another_group_drops_what_was_set_within_the_old_one(save, command_line, given, dropped):
+    overrides = [
+        "logger=wandb",
+        "logger.wandb.project=foo",
+        "model/generator=unet",
+        "model.generator.num_levels=3",
+        "data.names.b=horse",
+    ]
+    arguments = [f"ckpt_path={save(*overrides)}", given]
+    assert with_saved_overrides(arguments) == [*(o for o in overrides if o not in dropped), *arguments]
+    assert command_line(*arguments)[0] == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["ckpt_path=null"], ["seed=3", "--multirun"]])

@@ -29,6 +29,7 @@ LAYERS = {
     "metrics": 1,
     "cyclegan": 2,
     "callbacks": 3,
+    "checkpoint_io": 3,
     "loggers": 3,
     "checkpoint": 4,
     "config": 4,

@@ -143,3 +143,25 @@ def test_fine_tuning_starts_from_the_networks_of_a_checkpoint_whatever_their_sha
     assert compared
     for key in compared:  # at a rate of zero nothing has moved
         assert torch.equal(old[key], new[key]), key
+
+    last = tmp_path / "tuned" / "checkpoints" / "last.ckpt"
+    again = run_train(f"ckpt_path={last}", "trainer.max_epochs=2", "hydra.run.dir=tuned", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert load_checkpoint(last)["epoch"] == 1
+
+
+@pytest.mark.slow
+def test_a_resumed_run_that_gets_worse_leaves_the_best_checkpoint_alone(tmp_path: Path):
+    small = ["data=synthetic", *SMALL, "data.size=32", "data.load_size=32", "data.crop_size=32", "data.count_a=2"]
+    small += ["data.count_b=2", "data.val_count=2", "data.val_a=2", "data.val_b=2", "model/generator=unet"]
+    small += ["model.generator.num_levels=3", "model.generator.base_channels=3", "hydra.run.dir=run"]
+    first = run_train(*small, "trainer.max_epochs=1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    before = best.read_bytes()
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    ruined = run_train(f"ckpt_path={last}", "trainer.max_epochs=3", "model.lr=10", "hydra.run.dir=run", cwd=tmp_path)
+    assert ruined.returncode == 0, ruined.stderr
+    first_score, *worse = scalars(tmp_path / "run", "val/swd")
+    assert min(worse) > first_score
+    assert best.read_bytes() == before

@@ -47,7 +47,8 @@ class WandbRun(Callback):
 
         names = trainer.datamodule.names  # type: ignore[attr-defined]
         real_a, real_b = trainer.datamodule.fixed_images(self.num_images)  # type: ignore[attr-defined]
-        images = pl_module.showcase(real_a.to(pl_module.device), real_b.to(pl_module.device))  # type: ignore[operator]
+        with trainer.precision_plugin.forward_context():
+            images = pl_module.showcase(real_a.to(pl_module.device), real_b.to(pl_module.device))  # type: ignore[operator]
         if self._table is None:
             self._table = wandb.Table(columns=["epoch", "image", names["a"], names["b"]], log_mode="INCREMENTAL")
         for index, (before, after) in enumerate(zip(images["real_a"], images["fake_b"], strict=True)):

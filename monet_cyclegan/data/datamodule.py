@@ -46,7 +46,7 @@ class UnpairedDataModule(LightningDataModule):
         cache: "ram", "disk" (under ``cache_dir``) or "none".
         val_a: photos held out, a number or a share below 1; a source that comes with a test set uses that.
         val_b: paintings held out, likewise.
-        limit: at most so many images a domain; None takes all.
+        limit: at most so many images to train on a domain, and to hold out; None takes all.
         split_seed: seed of the held-out choice, apart from ``seed`` so that runs stay comparable.
         seed: seed of order, partners and augmentation.
     """
@@ -120,11 +120,11 @@ class UnpairedDataModule(LightningDataModule):
         self.val_sources = (self._cached(val_a), self._cached(val_b))
 
     def _divide(self, train: Source, test: Source | None, held_out: int | float, key: str) -> tuple[Source, Source]:
-        train = limited(train, self.limit, self.split_seed)
         if test is None:
-            return split(train, held_out, self.split_seed, key)
-        count = len(test) if held_out < 1 else min(int(held_out), len(test))
-        return train, Subset(test, range(count))
+            train, val = split(train, held_out, self.split_seed, key)
+        else:
+            val = Subset(test, range(len(test) if held_out < 1 else min(int(held_out), len(test))))
+        return limited(train, self.limit, self.split_seed), limited(val, self.limit, self.split_seed)
 
     def _cached(self, source: Source) -> Source:
         return cached(source, self.cache, self.load_size, self.cache_dir)
@@ -142,6 +142,11 @@ class UnpairedDataModule(LightningDataModule):
         """Load the held-out images of this rank: first A, then B."""
         assert self.val_sources is not None
         rank, world_size = self._rank()
+        fewest = min(map(len, self.val_sources))
+        if fewest < world_size:
+            raise UserError(
+                f"{fewest} held-out images are too few for {world_size} processes: raise data.val_a and val_b"
+            )
         transform = eval_transform(self.crop_size)
         return [
             self._loader(

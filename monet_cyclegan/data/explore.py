@@ -8,68 +8,47 @@ DIR is a folder or .zip with a known layout; PHOTOS and PAINTINGS are any two fo
 
 from __future__ import annotations
 
-import difflib
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.data.report import render_report, summarize
 from monet_cyclegan.data.sources import Domains, EncodedSource, find_domains, open_folders
 from monet_cyclegan.data.survey import Copy, DomainFacts, find_duplicates, survey
 from monet_cyclegan.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-DEFAULTS = {
-    "data.root": "data/gan-getting-started",
-    "data.swap": "false",
+_DEFAULTS = {
+    "data.root": Path("data/gan-getting-started"),
+    "data.swap": False,
     "data.a": "",
     "data.b": "",
-    "output": "data_report.html",
+    "output": Path("data_report.html"),
 }
 _LISTED = 10
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Report on the data that the key=value arguments name, on the terminal and as a page; returns the exit status."""
-    if {"-h", "--help"} & set(arguments):
+@exit_with_one_line()
+def main(argv: Sequence[str]) -> None:
+    """Report on the data that the key=value arguments name, on the terminal and as a page."""
+    if {"-h", "--help"} & {*argv}:
         print(__doc__)
-        return 0
-    try:
-        options = parse_arguments(arguments)
-        domains = _survey_all(_open_domains(options))
-        duplicates = find_duplicates(domains)
-        print_report(domains, duplicates)
-        _write(Path(options["output"]), render_report(domains, duplicates))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"report: {options['output']}")
-    return 0
-
-
-def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """Merge key=value arguments into the defaults; UserError for an unknown key or an impossible value."""
-    options = dict(DEFAULTS)
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key not in DEFAULTS or not equals:
-            near = difflib.get_close_matches(key, DEFAULTS, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}=...? " if near else ""
-            raise UserError(f"unknown argument {argument!r}: {hint}known are {'=, '.join(DEFAULTS)}=")
-        options[key] = value
-    if options["data.swap"].lower() not in ("true", "false"):
-        raise UserError(f"data.swap={options['data.swap']}: choose true or false")
-    if bool(options["data.a"]) != bool(options["data.b"]):
-        raise UserError("data.a and data.b go together: give both, or data.root instead")
-    return options
+        return
+    values = parse_key_values(argv, _DEFAULTS)
+    domains = _survey_all(_open_domains(values))
+    duplicates = find_duplicates(domains)
+    print_report(domains, duplicates)
+    _write(values["output"], render_report(domains, duplicates))
+    print(f"report: {values['output']}")
 
 
 def print_report(domains: Sequence[DomainFacts], duplicates: Sequence[Sequence[Copy]]) -> None:
@@ -93,11 +72,13 @@ def _print_some(label: str, lines: Sequence[str]) -> None:
         print(f"{label}: {len(lines) - _LISTED} more, all are in the page")
 
 
-def _open_domains(options: dict[str, str]) -> Domains:
-    swap = options["data.swap"].lower() == "true"
-    if not options["data.a"]:
-        return find_domains(options["data.root"], swap)
-    a, b = options["data.a"], options["data.b"]
+def _open_domains(values: Mapping[str, Any]) -> Domains:
+    a, b, swap = values["data.a"], values["data.b"], values["data.swap"]
+    if bool(a) != bool(b):
+        raise UserError("data.a and data.b go together: give both, or data.root instead")
+    if not a:
+        return find_domains(values["data.root"], swap)
+    a, b = Path(a).expanduser(), Path(b).expanduser()
     return open_folders(b, a) if swap else open_folders(a, b)
 
 
@@ -121,4 +102,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -173,14 +173,13 @@ _LAYOUTS = (  # earlier ones win
     _Layout("photo_tfrec/", "monet_tfrec/"),
     _Layout("trainA/", "trainB/", "testA/", "testB/"),
 )
-_GET_THE_DATA = (
-    "kaggle competitions download -c gan-getting-started -p data && "
-    "unzip -q data/gan-getting-started.zip -d data/gan-getting-started"
-)
+_GET_THE_DATA = "kaggle competitions download -c gan-getting-started -p data"
 
 
 def find_domains(root: Path | str, swap: bool = False) -> Domains:
     """Find both domains in a folder, in a zip archive or in the one fitting archive that lies in a folder.
+
+    Where there is no `root` but a `root.zip`, as a download leaves it, that is taken.
 
     Known are the competition's `photo_jpg monet_jpg` and `photo_tfrec monet_tfrec`, and CycleGAN's
     `trainA trainB testA testB`, all of them also one folder further down. `swap` exchanges A and B, as the classic
@@ -189,7 +188,10 @@ def find_domains(root: Path | str, swap: bool = False) -> Domains:
     Raises:
         UserError: if there is no such place, no known layout in it, or a domain without images.
     """
-    if not Path(root).exists():
+    root, archive = Path(root), Path(f"{Path(root)}.zip")
+    if not root.exists() and archive.is_file():
+        root = archive
+    if not root.exists():
         raise UserError(
             f"{root} does not exist: get the data with `{_GET_THE_DATA}`, "
             "or run without any with `python train.py experiment=demo`"

@@ -84,6 +84,9 @@ def _translate(translator: Translator, image: np.ndarray, source: Path) -> np.nd
         return translator(image)
     except UserError as problem:
         raise UserError(f"{source}: {problem}") from problem
-    except torch.OutOfMemoryError as problem:
+    except RuntimeError as problem:
+        # On a CPU a failed allocation has no class of its own.
+        if not isinstance(problem, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(problem):
+            raise
         size = f"{image.shape[1]}x{image.shape[0]}"
         raise UserError(f"{source}: {size} pixels don't fit in the memory of {translator.device}") from problem

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import tiny_data, tiny_model, tiny_trainer
+from lightning import Callback
 
 from monet_cyclegan.callbacks import progress_bar
 from monet_cyclegan.callbacks.progress_bar import ProgressBar
@@ -63,7 +64,12 @@ def test_images_of_both_domains_are_counted_by_the_second(tmp_path, capsys):
 
 
 def test_a_run_without_an_end_has_no_number_of_epochs_in_its_lines(tmp_path, capsys):
-    fit(tmp_path, ProgressBar(line_every_s=3600), max_epochs=-1, max_time={"seconds": 0.5})
+    class OneEpoch(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.should_stop = True
+
+    trainer = tiny_trainer(tmp_path, [ProgressBar(line_every_s=3600), OneEpoch()], max_epochs=-1)
+    trainer.fit(tiny_model(), tiny_data(tmp_path, batch_size=2))
     assert lines(capsys)[0].startswith("epoch 1  batch 3/3  images/s ")
 
 

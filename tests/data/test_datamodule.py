@@ -131,11 +131,15 @@ def test_synthetic_data_hold_out_pairs_of_one_scene():
     assert torch.corrcoef(torch.stack([photo[0].flatten(), painting[0].flatten()]))[0, 1] > 0.5
 
 
-def test_a_limit_cuts_the_images_before_some_are_held_out(tmp_path):
-    data = tiny_data(tmp_path, count_a=12, count_b=5, limit=6)
+def test_a_limit_cuts_training_and_held_out_images_and_leaves_the_split_between_them_alone(tmp_path):
+    whole, data = tiny_data(tmp_path, count_a=12, count_b=5), tiny_data(tmp_path, limit=1)
+    whole.setup("fit")
     data.setup("fit")
-    assert list(map(len, data.train_sources)) == [4, 3]
-    assert list(map(len, data.val_sources)) == [2, 2]
+    assert [len(source) for source in (*data.train_sources, *data.val_sources)] == [1, 1, 1, 1]
+    for few, all_ in zip(
+        (*data.train_sources, *data.val_sources), (*whole.train_sources, *whole.val_sources), strict=True
+    ):
+        assert few.name(0) in {all_.name(index) for index in range(len(all_))}
 
 
 def test_sources_are_opened_once(tmp_path):

@@ -222,6 +222,14 @@ def test_the_folders_are_found_within_an_archive(tmp_path: Path, prefix: str) ->
         assert (levels(domains.train_a), levels(domains.train_b)) == ([1, 2], [3])
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_download_that_is_still_packed_is_found_under_the_name_of_its_folder(tmp_path: Path, end: str) -> None:
+    write_zip(tmp_path / "v1.5.zip", KAGGLE)
+    assert levels(find_domains(f"{tmp_path}/v1.5{end}").train_a) == [1, 2]
+    write_folder(tmp_path / "v1.5", {"photo_jpg/a.png": 7, "monet_jpg/b.png": 8})
+    assert levels(find_domains(f"{tmp_path}/v1.5{end}").train_a) == [7]
+
+
 def test_an_unpacked_folder_wins_over_the_archive_beside_it(tmp_path: Path) -> None:
     write_zip(tmp_path / "data.zip", KAGGLE)
     assert isinstance(find_domains(write_folder(tmp_path, KAGGLE)).train_a, FolderSource)
@@ -273,7 +281,7 @@ def test_a_missing_root_tells_both_ways_out(tmp_path: Path) -> None:
         find_domains(tmp_path / "nowhere")
     message = str(caught.value)
     assert str(tmp_path / "nowhere") in message
-    assert "kaggle competitions download -c gan-getting-started -p data && unzip -q" in message
+    assert "kaggle competitions download -c gan-getting-started -p data`" in message
     assert "python train.py experiment=demo" in message
     assert "\n" not in message
 

@@ -105,11 +105,20 @@ def test_files_that_fail_are_reported_and_the_others_translated(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["deep"]
 
 
-def test_running_out_of_memory_costs_one_file_only(tmp_path):
+def run_out_on_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def run_out_on_a_cpu() -> None:
+    torch.empty(2**60, dtype=torch.uint8)  # more than any address space
+
+
+@pytest.mark.parametrize("run_out", [run_out_on_a_gpu, run_out_on_a_cpu])
+def test_running_out_of_memory_costs_one_file_only(tmp_path, run_out):
     class Hungry(Negative):
         def forward(self, images: Tensor) -> Tensor:
             if images.shape[2] > 32:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                run_out()
             return super().forward(images)
 
     for name, size in (("large.png", 64), ("small.png", 32)):
