@@ -37,7 +37,8 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         ) from error
     except Exception as error:  # torch's own errors differ by file: zip, runtime, type
         raise UserError(f"{path} is not a checkpoint of this project: {_first_line(error)}") from error
-    mark: Any = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
+    whole = isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), dict)
+    mark: Any = checkpoint.get(KEY) if whole else None
     match mark:
         case {"format": int(number)} if number > FORMAT:
             raise UserError(
@@ -51,7 +52,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
         } if all(isinstance(override, str) for override in overrides):
             return checkpoint
     raise UserError(
-        f"{path} is not a checkpoint of this project: it holds no whole {KEY} config; train.py writes such files"
+        f"{path} is not a checkpoint of this project: it holds no {KEY} config with weights; train.py writes such files"
     )
 
 

@@ -190,7 +190,17 @@ def test_a_missing_file_is_answered_with_its_neighbours(saved, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [{}, [], 3, {"state_dict": {}}, torch.zeros(2), {CHECKPOINT_KEY: 3}, {CHECKPOINT_KEY: None}]
+    "content",
+    [
+        {},
+        [],
+        3,
+        {"state_dict": {}},
+        torch.zeros(2),
+        {CHECKPOINT_KEY: 3, "state_dict": {}},
+        {CHECKPOINT_KEY: None, "state_dict": {}},
+        {CHECKPOINT_KEY: checkpoint_of(nn.Identity())[CHECKPOINT_KEY]},
+    ],
 )
 def test_somebody_elses_checkpoint_is_refused(saved, content):
     with pytest.raises(UserError, match=r"^\S+x\.ckpt is not a checkpoint of this project: it holds no "):
@@ -215,7 +225,7 @@ def test_somebody_elses_checkpoint_is_refused(saved, content):
 def test_a_checkpoint_with_a_damaged_config_is_refused(saved, change):
     checkpoint = checkpoint_of(tiny_model())
     checkpoint[CHECKPOINT_KEY].update(change)
-    with pytest.raises(UserError, match=r"^\S+x\.ckpt is not a checkpoint of this project: it holds no whole "):
+    with pytest.raises(UserError, match=r"^\S+x\.ckpt is not a checkpoint of this project: it holds no "):
         load_checkpoint(saved(checkpoint))
     for key in change:
         del checkpoint[CHECKPOINT_KEY][key]

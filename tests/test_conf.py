@@ -142,7 +142,12 @@ def tiny_checkpoint(path: Path) -> Path:
         "generator": {**network, "num_residual_blocks": 1, "base_channels": 2},
         "discriminator": {**disc, "num_layers": 1, "base_channels": 2},
     }
-    mark = {"format": CHECKPOINT_FORMAT, "version": "0", "config": {"model": model}, "overrides": []}
+    mark = {
+        "format": CHECKPOINT_FORMAT,
+        "version": "0",
+        "config": {"data": {"names": {"a": "photo", "b": "monet"}}, "model": model},
+        "overrides": [],
+    }
     torch.save({CHECKPOINT_KEY: mark, "state_dict": tiny_model(seed=7).state_dict()}, path)
     return path
 

@@ -239,7 +239,7 @@ def save(tmp_path):
 
     def write(*overrides: str) -> Path:
         mark = {"format": CHECKPOINT_FORMAT, "version": "0", "config": config, "overrides": list(overrides)}
-        torch.save({CHECKPOINT_KEY: mark}, path)
+        torch.save({CHECKPOINT_KEY: mark, "state_dict": {}}, path)
         return path
 
     return write
