@@ -84,6 +84,11 @@ def test_a_short_training_comes_closer_to_the_true_paintings_than_the_untouched_
         translated.append(np.abs(translate(photo) - painting).mean())
     assert np.mean(translated) < 0.85 * np.mean(untouched), (np.mean(translated), np.mean(untouched))
 
+    benchmark = [sys.executable, "-m", "benchmarks.synthetic_pairs", f"ckpt={tmp_path / 'checkpoints' / 'last.ckpt'}"]
+    printed = subprocess.run(benchmark, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True).stdout
+    assert f"photo to true painting    {np.mean(untouched):.1f}\n" in printed
+    assert f"translation to the same   {np.mean(translated):.1f}, a ratio of" in printed
+
 
 @pytest.mark.slow
 def test_a_run_leaves_its_files_and_is_resumed_in_its_folder_with_its_own_settings(tmp_path: Path):
