@@ -16,7 +16,7 @@ from monet_cyclegan.images import read_image, write_image
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-# A table's commands stand in its last column; the benchmark, which needs what make demo trains, is run by test_training.
+# A table's commands stand in its last column. The benchmark, which needs a demo's checkpoint, is run by test_training.
 COMMANDS = sorted(set(re.findall(r"^\| .* \| `(python (?!-m benchmarks)[^`\n]+)`", README, re.M)))
 
 RUN = "outputs/unet_monet/TIME"
