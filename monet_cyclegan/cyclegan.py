@@ -165,7 +165,7 @@ class CycleGAN(LightningModule):
 
         scalars = {**gen_terms, **disc_terms, "grad_norm_gen": grad_norm_gen, "grad_norm_disc": grad_norm_disc}
         self.log_dict({f"train/{name}": scalar.detach() for name, scalar in scalars.items()})
-        self.log("train/lr", self.lr * factor)
+        self.log_dict({"train/lr": self.lr * factor, "train/lr_disc": self.lr_disc * factor})
         totals = {"train/gen": total(gen_terms).detach(), "train/disc": total(disc_terms).detach()}
         self.log_dict(totals, prog_bar=True)
 

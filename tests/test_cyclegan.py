@@ -183,7 +183,7 @@ def test_every_loss_gradient_norm_and_rate_is_logged_and_the_totals_are_their_su
     row = recorder.rows[-1]
     gen = ["adv_a", "adv_b", "cycle_a", "cycle_b", "identity_a", "identity_b"]
     disc = ["disc_a", "disc_b", "r1_a", "r1_b", "gp_a", "gp_b"]
-    others = ["gen", "disc", "grad_norm_gen", "grad_norm_disc", "lr"]
+    others = ["gen", "disc", "grad_norm_gen", "grad_norm_disc", "lr", "lr_disc"]
     assert set(row) == {f"train/{name}" for name in gen + disc + others}
     assert row["train/gen"] == pytest.approx(sum(row[f"train/{name}"] for name in gen), rel=1e-5)
     assert row["train/disc"] == pytest.approx(sum(row[f"train/{name}"] for name in disc), rel=1e-5)
