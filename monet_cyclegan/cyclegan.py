@@ -234,6 +234,14 @@ class CycleGAN(LightningModule):
             generator.train(mode)
         return {"real_a": real_a, "real_b": real_b, **images}
 
+    @torch.no_grad()
+    def showcase_held_out(self, count: int) -> Images:
+        """Show the data module's first held-out images, always the same, in the precision of the training."""
+        trainer: Any = self.trainer
+        real_a, real_b = trainer.datamodule.fixed_images(count)
+        with trainer.precision_plugin.forward_context():
+            return self.showcase(real_a.to(self.device), real_b.to(self.device))
+
 
 def total(terms: Terms) -> Tensor:
     """The sum of all terms."""

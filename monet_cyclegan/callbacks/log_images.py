@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning import Callback
 
 from monet_cyclegan.images import image_grid, write_image
@@ -45,14 +44,11 @@ class LogImages(Callback):
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self.show(trainer, pl_module)
 
-    @torch.no_grad()
     def show(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Translate the fixed images with the evaluation generators and hand the grids out."""
         if not trainer.is_global_zero:
             return
-        real_a, real_b = trainer.datamodule.fixed_images(self.num_images)  # type: ignore[attr-defined]
-        with trainer.precision_plugin.forward_context():
-            images = pl_module.showcase(real_a.to(pl_module.device), real_b.to(pl_module.device))  # type: ignore[operator]
+        images = pl_module.showcase_held_out(self.num_images)  # type: ignore[operator]
         names = trainer.datamodule.names  # type: ignore[attr-defined]
         batches: Any = pl_module.batches_done
         for source, target in (("a", "b"), ("b", "a")):

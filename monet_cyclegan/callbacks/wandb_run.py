@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning import Callback
 
 from monet_cyclegan.images import to_uint8
@@ -37,7 +36,6 @@ class WandbRun(Callback):
         if logger is not None:
             checkpoint[KEY] = logger.experiment.id
 
-    @torch.no_grad()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add this epoch's pictures to the table."""
         logger = _wandb_logger(trainer)
@@ -46,9 +44,7 @@ class WandbRun(Callback):
         import wandb
 
         names = trainer.datamodule.names  # type: ignore[attr-defined]
-        real_a, real_b = trainer.datamodule.fixed_images(self.num_images)  # type: ignore[attr-defined]
-        with trainer.precision_plugin.forward_context():
-            images = pl_module.showcase(real_a.to(pl_module.device), real_b.to(pl_module.device))  # type: ignore[operator]
+        images = pl_module.showcase_held_out(self.num_images)  # type: ignore[operator]
         if self._table is None:
             self._table = wandb.Table(columns=["epoch", "image", names["a"], names["b"]], log_mode="INCREMENTAL")
         for index, (before, after) in enumerate(zip(images["real_a"], images["fake_b"], strict=True)):

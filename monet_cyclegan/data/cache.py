@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from monet_cyclegan.data.sources import Source
+from monet_cyclegan.data.sources import DerivedSource, Source
 from monet_cyclegan.data.transforms import shrink
 from monet_cyclegan.errors import UserError
 
@@ -40,20 +40,12 @@ def cached(source: Source, mode: CacheMode, short_side: int, folder: Path | str)
     raise UserError(f"data.cache={mode} is not a cache; choose ram, disk or none")
 
 
-class ShrunkSource(Source):
+class ShrunkSource(DerivedSource):
     """A source whose images are shrunk to a short side as they are loaded."""
 
     def __init__(self, source: Source, short_side: int):
-        self.source = source
+        super().__init__(source)
         self.short_side = short_side
-        self.location = source.location
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def name(self, index: int) -> str:
-        """Name of the image in the source underneath."""
-        return self.source.name(index)
 
     def load(self, index: int) -> np.ndarray:
         """Load and shrink one image (H, W, 3) uint8."""
@@ -61,35 +53,23 @@ class ShrunkSource(Source):
 
     def fingerprint(self) -> str:
         """Fingerprint of the source underneath, with the size."""
-        return f"{self.source.fingerprint()}-{self.short_side}"
+        return f"{super().fingerprint()}-{self.short_side}"
 
 
-class CachedSource(Source):
+class CachedSource(DerivedSource):
     """A source whose pixels lie decoded in one flat buffer."""
 
     def __init__(self, source: Source, pixels: np.ndarray, shapes: np.ndarray):
-        self.source = source
+        super().__init__(source)
         self.pixels = pixels  # (sum of H * W * 3,) uint8
         self.pixels.flags.writeable = False  # a transform that works in place must not change later epochs
         self.shapes = shapes  # (N, 2) int64: heights and widths
         self.offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1) * 3)])
-        self.location = source.location
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def name(self, index: int) -> str:
-        """Name of the image in the source underneath."""
-        return self.source.name(index)
 
     def load(self, index: int) -> np.ndarray:
         """View one image (H, W, 3) uint8 in the buffer."""
         start, end = self.offsets[index], self.offsets[index + 1]
         return self.pixels[start:end].reshape(*self.shapes[index], 3)
-
-    def fingerprint(self) -> str:
-        """Fingerprint of the source underneath."""
-        return self.source.fingerprint()
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers that are spawned map the file again; pickling a mapped array would copy all of it to each.
@@ -125,9 +105,7 @@ def _decode_all(source: Source, short_side: int) -> tuple[np.ndarray, np.ndarray
 def _from_disk(source: Source, short_side: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     key = f"{source.fingerprint()}-{short_side}-v{_FORMAT}"
     pixels_file, shapes_file = folder / f"{key}.uint8", folder / f"{key}.shapes.npy"
-    if not (
-        shapes_file.exists() and pixels_file.exists()
-    ):  # the shapes are written last: with them the pixels are whole
+    if not (shapes_file.exists() and pixels_file.exists()):  # with the shapes, written last, the pixels are whole
         folder.mkdir(parents=True, exist_ok=True)
         _write_disk(source, short_side, pixels_file, shapes_file)
     return _map(pixels_file), np.load(shapes_file)

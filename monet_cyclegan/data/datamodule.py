@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from monet_cyclegan.data.cache import CacheMode, cached
-from monet_cyclegan.data.pairs import DomainDataset, EpochSampler, Position, RankSampler, UnpairedDataset
+from monet_cyclegan.data.pairs import DOMAINS, DomainDataset, EpochSampler, Position, RankSampler, UnpairedDataset
 from monet_cyclegan.data.sources import Domains, Source, find_domains, open_folders
 from monet_cyclegan.data.split import Subset, limited, split
 from monet_cyclegan.data.synthetic import synthetic_domains
@@ -140,23 +140,27 @@ class UnpairedDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
         """Load the held-out images of this rank: first A, then B."""
-        assert self.val_sources is not None
+        datasets = self._held_out()
         rank, world_size = self._rank()
-        fewest = min(map(len, self.val_sources))
+        fewest = min(map(len, datasets))
         if fewest < world_size:
             raise UserError(
                 f"{fewest} held-out images are too few for {world_size} processes: raise data.val_a and val_b"
             )
-        transform = eval_transform(self.crop_size)
         return [
             self._loader(
-                DomainDataset(name, source, transform),
-                RankSampler(len(source), rank, world_size),
+                dataset,
+                RankSampler(len(dataset), rank, world_size),
                 self.eval_batch_size,
                 persistent=False,  # few batches, seldom: not worth two idle processes each
             )
-            for name, source in zip(("a", "b"), self.val_sources, strict=True)
+            for dataset in datasets
         ]
+
+    def _held_out(self) -> list[DomainDataset]:
+        assert self.val_sources is not None
+        transform = eval_transform(self.crop_size)
+        return [DomainDataset(name, source, transform) for name, source in zip(DOMAINS, self.val_sources, strict=True)]
 
     def _loader(self, dataset: Any, sampler: Any, batch_size: int, persistent: bool = True) -> DataLoader[Any]:
         return DataLoader(
@@ -173,9 +177,7 @@ class UnpairedDataModule(LightningDataModule):
 
     def fixed_images(self, count: int) -> tuple[Tensor, Tensor]:
         """The first held-out images of A and of B, equally many, at most ``count``: float (N, 3, S, S) in [-1, 1]."""
-        assert self.val_sources is not None
-        transform = eval_transform(self.crop_size)
-        datasets = [DomainDataset(name, source, transform) for name, source in zip("ab", self.val_sources, strict=True)]
+        datasets = self._held_out()
         count = min(count, *map(len, datasets))
         a, b = (torch.stack([dataset[i][dataset.name] for i in range(count)]) for dataset in datasets)
         return to_float(a), to_float(b)

@@ -44,6 +44,23 @@ class Source(ABC):
         """Hash what can be known without reading the images: another hex digest means that they may have changed."""
 
 
+class DerivedSource(Source):
+    """Another view of a source, with its names and its order unless a subclass says otherwise."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        self.location = source.location
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def name(self, index: int) -> str:  # noqa: D102
+        return self.source.name(index)
+
+    def fingerprint(self) -> str:  # noqa: D102
+        return self.source.fingerprint()
+
+
 class EncodedSource(Source):
     """Images that lie somewhere as encoded files."""
 

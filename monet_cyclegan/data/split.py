@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monet_cyclegan.data.sources import Source
+from monet_cyclegan.data.sources import DerivedSource, Source
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.randomness import generator
 
@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Subset(Source):
+class Subset(DerivedSource):
     """Some images of a source, in the order given."""
 
     def __init__(self, source: Source, indices: Sequence[int] | np.ndarray):
-        self.source = source
+        super().__init__(source)
         self.indices = np.asarray(indices, dtype=np.int64)
-        self.location = source.location
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -36,7 +35,7 @@ class Subset(Source):
 
     def fingerprint(self) -> str:
         """Fingerprint of the source underneath, with the indices."""
-        return f"{self.source.fingerprint()}-{hashlib.sha256(self.indices.tobytes()).hexdigest()[:16]}"
+        return f"{super().fingerprint()}-{hashlib.sha256(self.indices.tobytes()).hexdigest()[:16]}"
 
 
 def limited(source: Source, limit: int | None, seed: int) -> Source:
