@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.tree import Tree
 
 from monet_cyclegan.callbacks import wandb_run
+from monet_cyclegan.callbacks.evaluate import Evaluate
+from monet_cyclegan.callbacks.save_best import SaveBest
 from monet_cyclegan.callbacks.save_config import SaveConfig
 from monet_cyclegan.checkpoint import load_checkpoint, load_networks, network_config, saved_config
 from monet_cyclegan.errors import UserError
@@ -46,7 +48,7 @@ _EXPECTED_WARNINGS = (
 
 
 def train(cfg: DictConfig) -> float | None:
-    """Train as the config says; returns ``cfg.objective`` as measured last, for a sweep, or None if it wasn't.
+    """Train as the config says; returns ``cfg.objective`` of the best checkpoint, for a sweep, or None without one.
 
     Raises:
         UserError: a config, data or a checkpoint that can't work.
@@ -80,8 +82,7 @@ def train(cfg: DictConfig) -> float | None:
         raise
     _finish_wandb(exit_code=0)
     _print_summary(cfg, trainer)
-    objective = trainer.callback_metrics.get(cfg.objective)
-    return None if objective is None else float(objective)
+    return _objective(cfg, trainer)
 
 
 def _quieten() -> None:
@@ -117,6 +118,8 @@ def check_config(cfg: DictConfig) -> None:
         )
     if cfg.trainer.precision not in PRECISIONS:
         raise UserError(f"trainer.precision={cfg.trainer.precision} is not supported: choose {' or '.join(PRECISIONS)}")
+    if not cfg.features and cfg.objective.removeprefix("val/").startswith(("mifid", "fid", "kid", "memorization")):
+        raise UserError(f"objective={cfg.objective} needs features, and features=none has none: add objective=val/swd")
     if cfg.trainer.get("overfit_batches", 0):
         raise UserError("trainer.overfit_batches replaces the project's own sampler: use debug=overfit")
     if cfg.ckpt_path and cfg.trainer.get("fast_dev_run"):
@@ -200,19 +203,42 @@ def _continue_wandb_run(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
         logger.id = checkpoint.get(wandb_run.KEY)
 
 
+def _objective(cfg: DictConfig, trainer: Trainer) -> float | None:
+    """The best checkpoint's, on all images if it was scored on these; else what was measured last, NaN included."""
+    best = _save_best(trainer)
+    if best and best.best:
+        return best.best.score if best.best.final is None else best.best.final
+    measured = trainer.callback_metrics.get(cfg.objective)
+    return None if measured is None else float(measured)
+
+
+def _save_best(trainer: Trainer) -> SaveBest | None:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, SaveBest)), None)
+
+
 def _print_summary(cfg: DictConfig, trainer: Trainer) -> None:
-    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+    saver = _save_best(trainer)
+    if not trainer.is_global_zero or trainer.fast_dev_run or saver is None:  # type: ignore[attr-defined]
         return
-    if cfg.objective not in trainer.callback_metrics:
-        print(
-            f"{cfg.objective} was not measured, so there is no best.ckpt: {Path(cfg.paths.checkpoints) / 'last.ckpt'}"
-        )
-    best = Path(cfg.paths.checkpoints) / "best.ckpt"
-    score = next(
-        (callback.best_model_score for callback in trainer.checkpoint_callbacks if callback.monitor == cfg.objective),  # type: ignore[attr-defined]
-        None,
-    )
-    if score is not None and torch.isfinite(score):
-        print(f"best {cfg.objective} {float(score):.4g}: {best}")
-        print(f"pictures by epoch: {Path(cfg.paths.run) / 'samples'}")
-        print(f"translate with: python predict.py ckpt={best} input=photos output=paintings")
+    if saver.best is None:
+        last = Path(cfg.paths.checkpoints) / "last.ckpt"
+        print(f"{cfg.objective} was not measured as a finite number, so there is no best.ckpt: {last}")
+        return
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    label = next((callback.label for callback in callbacks if isinstance(callback, Evaluate)), "")
+    rich.print(_best_table(cfg.objective, saver, label))
+    print(f"best {cfg.objective} {saver.best.score:.4g}, epoch {saver.best.epoch}: {saver.best_path}")
+    print(f"pictures by epoch: {Path(cfg.paths.run) / 'samples'}")
+    print(f"translate with: python predict.py ckpt={saver.best_path} input=photos output=paintings")
+
+
+def _best_table(objective: str, saver: SaveBest, label: str) -> Table:
+    table = Table(title=f"best checkpoints {label}".strip())
+    for column in ("epoch", "batches", objective, "on all images", "file"):
+        table.add_column(column, justify="left" if column == "file" else "right")
+    for place, candidate in enumerate(saver.candidates):
+        final = "" if candidate.final is None else f"{candidate.final:.4g}"
+        file = f"{candidate.file}{' = best.ckpt' if place == 0 else ''}"
+        table.add_row(str(candidate.epoch), str(candidate.batches), f"{candidate.score:.4g}", final, file)
+    return table

@@ -30,6 +30,7 @@ SHRUNK_DATA = [
 ]
 SHRUNK = [
     *SHRUNK_DATA,
+    "features=efficientnet_lite0",
     "model.generator.base_channels=2",
     "model.discriminator.base_channels=2",
     "model.discriminator.num_layers=1",

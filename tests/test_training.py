@@ -18,6 +18,7 @@ from monet_cyclegan.inference.translator import Translator
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["trainer=cpu", "data.num_workers=0", "trainer.log_every_n_steps=1", "model.discriminator.base_channels=8"]
+SMALL += ["features=none", "objective=val/swd"]
 
 
 def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

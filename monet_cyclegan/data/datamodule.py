@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from monet_cyclegan.data.cache import CacheMode, cached
 from monet_cyclegan.data.pairs import DOMAINS, DomainDataset, EpochSampler, Position, RankSampler, UnpairedDataset
 from monet_cyclegan.data.sources import Domains, Source, find_domains, open_folders
-from monet_cyclegan.data.split import Subset, limited, split
+from monet_cyclegan.data.split import Joined, Subset, limited, split
 from monet_cyclegan.data.synthetic import synthetic_domains
 from monet_cyclegan.data.transforms import eval_transform, train_transform
 from monet_cyclegan.errors import UserError
@@ -46,6 +46,8 @@ class UnpairedDataModule(LightningDataModule):
         cache: "ram", "disk" (under ``cache_dir``) or "none".
         val_a: photos held out, a number or a share below 1; a source that comes with a test set uses that.
         val_b: paintings held out, likewise.
+        eval_images: images of each domain that a validation translates: held-out ones and, if these are fewer, training
+            ones after them; None for all held-out ones and no other.
         limit: at most so many images to train on a domain, and to hold out; None takes all.
         split_seed: seed of the held-out choice, apart from ``seed`` so that runs stay comparable.
         seed: seed of order, partners and augmentation.
@@ -66,6 +68,7 @@ class UnpairedDataModule(LightningDataModule):
         cache_dir: str = ".cache",
         val_a: int | float = 0.1,
         val_b: int | float = 0.1,
+        eval_images: int | None = None,
         limit: int | None = None,
         split_seed: int = 0,
         seed: int = 0,
@@ -79,6 +82,8 @@ class UnpairedDataModule(LightningDataModule):
         for key, size in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
             if size < 1:
                 raise UserError(f"data.{key}={size} is not a batch; give 1 or more")
+        if eval_images is not None and eval_images < 1:
+            raise UserError(f"data.eval_images={eval_images} leaves no image to validate on; give 1 or more, or null")
         self.domains = domains
         self.names = dict(names)
         self.load_size, self.crop_size = load_size, crop_size
@@ -87,6 +92,7 @@ class UnpairedDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.cache, self.cache_dir = cache, cache_dir
         self.val_a, self.val_b, self.limit = val_a, val_b, limit
+        self.eval_images = eval_images
         self.split_seed, self.seed = split_seed, seed
         self.train_sources: tuple[Source, Source] | None = None
         self.val_sources: tuple[Source, Source] | None = None
@@ -139,28 +145,35 @@ class UnpairedDataModule(LightningDataModule):
         return self._loader(dataset, sampler, self.batch_size)
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
-        """Load the held-out images of this rank: first A, then B."""
-        datasets = self._held_out()
-        rank, world_size = self._rank()
-        fewest = min(map(len, datasets))
-        if fewest < world_size:
-            raise UserError(
-                f"{fewest} held-out images are too few for {world_size} processes: raise data.val_a and val_b"
-            )
-        return [
-            self._loader(
-                dataset,
-                RankSampler(len(dataset), rank, world_size),
-                self.eval_batch_size,
-                persistent=False,  # few batches, seldom: not worth two idle processes each
-            )
-            for dataset in datasets
-        ]
+        """Load this rank's share of the images that a validation translates: first A, then B."""
+        return [self.images(name, self._validated(name)) for name in DOMAINS]
 
-    def _held_out(self) -> list[DomainDataset]:
+    def _validated(self, name: str) -> Source:
+        """What a validation translates: the first of all images, where the held-out ones stand in front."""
+        source = self.all_images(name)
+        count = len(self._held_out(name)) if self.eval_images is None else min(self.eval_images, len(source))
+        return Subset(source, range(count))
+
+    def all_images(self, name: str, limit: int | None = None) -> Source:
+        """Every image of domain ``name`` ("a" or "b"), held-out ones first, or a fixed choice of ``limit`` of them."""
+        assert self.train_sources is not None
+        return limited(Joined(self._held_out(name), self.train_sources[DOMAINS.index(name)]), limit, self.split_seed)
+
+    def images(self, name: str, source: Source) -> DataLoader[dict[str, Tensor]]:
+        """Load this rank's share of a source of domain ``name`` in order, as training would see it but unaugmented."""
+        dataset = DomainDataset(name, source, eval_transform(self.crop_size))
+        rank, world_size = self._rank()
+        if len(dataset) < world_size:
+            raise UserError(
+                f"{len(dataset)} held-out images are too few for {world_size} processes: raise data.val_a and val_b"
+            )
+        sampler = RankSampler(len(dataset), rank, world_size)
+        # Not persistent: few batches, seldom, aren't worth two idle processes each.
+        return self._loader(dataset, sampler, self.eval_batch_size, persistent=False)
+
+    def _held_out(self, name: str) -> Source:
         assert self.val_sources is not None
-        transform = eval_transform(self.crop_size)
-        return [DomainDataset(name, source, transform) for name, source in zip(DOMAINS, self.val_sources, strict=True)]
+        return self.val_sources[DOMAINS.index(name)]
 
     def _loader(self, dataset: Any, sampler: Any, batch_size: int, persistent: bool = True) -> DataLoader[Any]:
         return DataLoader(
@@ -177,7 +190,8 @@ class UnpairedDataModule(LightningDataModule):
 
     def fixed_images(self, count: int) -> tuple[Tensor, Tensor]:
         """The first held-out images of A and of B, equally many, at most ``count``: float (N, 3, S, S) in [-1, 1]."""
-        datasets = self._held_out()
+        transform = eval_transform(self.crop_size)
+        datasets = [DomainDataset(name, self._held_out(name), transform) for name in DOMAINS]
         count = min(count, *map(len, datasets))
         a, b = (torch.stack([dataset[i][dataset.name] for i in range(count)]) for dataset in datasets)
         return to_float(a), to_float(b)

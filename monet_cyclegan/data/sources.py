@@ -220,16 +220,16 @@ def find_domains(root: Path | str, swap: bool = False) -> Domains:
         raise UserError(f"{files.location}: {_contents(files)}, but no known layout: {layouts}, or a .zip of these")
     place, layout = found
     entries = place.entries()
-    a, b = (_open_source(place.folder(name)) for name in (layout.train_a, layout.train_b))
+    a, b = (open_source(place.folder(name)) for name in (layout.train_a, layout.train_b))
     val_a, val_b = (
-        _open_source(place.folder(name)) if name in entries else None for name in (layout.val_a, layout.val_b)
+        open_source(place.folder(name)) if name in entries else None for name in (layout.val_a, layout.val_b)
     )
     return Domains(b, a, val_b, val_a) if swap else Domains(a, b, val_a, val_b)
 
 
 def open_folders(a: Path | str, b: Path | str) -> Domains:
     """Take any two folders, or zip archives, of images or TFRecord files; UserError if there are none."""
-    return Domains(_open_source(open_files(a)), _open_source(open_files(b)))
+    return Domains(open_source(open_files(a)), open_source(open_files(b)))
 
 
 def _find_layout(files: Files) -> tuple[Files, _Layout] | None:
@@ -255,7 +255,8 @@ def _find_layout_in_archives(files: Files) -> tuple[Files, _Layout] | None:
     return fitting[0] if fitting else None
 
 
-def _open_source(files: Files) -> Source:
+def open_source(files: Files) -> Source:
+    """The images, or TFRecord files of images, of a place; UserError if there are none."""
     suffixes = {PurePosixPath(name).suffix.lower() for name in files.names()}
     if suffixes & TFRECORD_SUFFIXES and not suffixes & READABLE_SUFFIXES:
         return TFRecordSource(files)

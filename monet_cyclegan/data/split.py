@@ -15,6 +15,35 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+class Joined(Source):
+    """The images of one source and then those of another."""
+
+    def __init__(self, first: Source, second: Source):
+        self.parts = (first, second)
+        self.location = first.location
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def name(self, index: int) -> str:
+        """Name of the image, with its part's number in front: a data set's own test images may be named alike."""
+        part, place = self._find(index)
+        return f"{part}/{self.parts[part].name(place)}"
+
+    def load(self, index: int) -> np.ndarray:
+        """Load one image (H, W, 3) uint8."""
+        part, place = self._find(index)
+        return self.parts[part].load(place)
+
+    def fingerprint(self) -> str:
+        """Fingerprints of both."""
+        return "-".join(part.fingerprint() for part in self.parts)
+
+    def _find(self, index: int) -> tuple[int, int]:
+        first = len(self.parts[0])
+        return (0, index) if index < first else (1, index - first)
+
+
 class Subset(DerivedSource):
     """Some images of a source, in the order given."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
 SMALLEST_SIDE = 16
 
@@ -32,7 +32,6 @@ class Translator:
         self.device = torch.device(device)
         self.size_multiple = int(generator.size_multiple)  # type: ignore[arg-type]
 
-    @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Translate (H, W, 3) uint8 RGB to the same; UserError below 16 pixels."""
         height, width = image.shape[:2]
@@ -40,13 +39,19 @@ class Translator:
             raise UserError(
                 f"an image of {width}x{height} pixels is too small, {SMALLEST_SIDE}x{SMALLEST_SIDE} is the least"
             )
-        rows = mirrored_indices(height, self.size_multiple)
-        columns = mirrored_indices(width, self.size_multiple)
-        padded = np.ascontiguousarray(image[np.ix_(rows, columns)])
-        batch = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None]  # (1, 3, H', W')
-        translated = to_uint8(self.generator(to_float(batch)))[0]
+        batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        return self.translate_batch(batch)[0].permute(1, 2, 0).contiguous().cpu().numpy()
+
+    @torch.inference_mode()
+    def translate_batch(self, images: Tensor) -> Tensor:
+        """Translate uint8 images (N, 3, H, W) to the same, on the generator's device."""
+        height, width = images.shape[2:]
+        rows = torch.from_numpy(mirrored_indices(height, self.size_multiple)).to(self.device)
+        columns = torch.from_numpy(mirrored_indices(width, self.size_multiple)).to(self.device)
+        padded = images.to(self.device)[:, :, rows][:, :, :, columns]
+        translated = to_uint8(self.generator(to_float(padded)))
         top, left = (len(rows) - height) // 2, (len(columns) - width) // 2
-        return translated[:, top : top + height, left : left + width].permute(1, 2, 0).contiguous().cpu().numpy()
+        return translated[:, :, top : top + height, left : left + width]
 
 
 def mirrored_indices(size: int, multiple: int) -> np.ndarray:

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from monet_cyclegan.metrics.feature_metrics import (
+    FeatureMetric,
+    FrechetInceptionDistance,
+    KernelInceptionDistance,
+    MiFID,
+)
 from monet_cyclegan.metrics.sliced_wasserstein import SlicedWassersteinDistance
 
-__all__ = ["SlicedWassersteinDistance"]
+__all__ = [
+    "FeatureMetric",
+    "FrechetInceptionDistance",
+    "KernelInceptionDistance",
+    "MiFID",
+    "SlicedWassersteinDistance",
+]

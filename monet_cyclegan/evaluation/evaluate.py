@@ -1,0 +1,201 @@
+"""From a config to scores on the screen, in scores.json and in report.html."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from monet_cyclegan import __version__
+from monet_cyclegan.errors import UserError
+from monet_cyclegan.evaluation import fidelity
+from monet_cyclegan.evaluation.report import render_report
+from monet_cyclegan.evaluation.scores import Scores, noise_floor, score
+from monet_cyclegan.evaluation.subjects import Subjects, open_folders, open_translations
+from monet_cyclegan.images import write_image
+from monet_cyclegan.inference.predict import pick_device
+from monet_cyclegan.metrics.extraction import cached_extract, extract
+from monet_cyclegan.metrics.memorization import nearest_training
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omegaconf import DictConfig
+
+    from monet_cyclegan.metrics.features import FeatureExtractor
+
+LISTED = 5  # skipped files that are named on the screen
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Score what the config names.
+
+    Raises:
+        UserError: settings that don't go together, or fewer than two images on a side.
+    """
+    check_config(cfg)
+    device = pick_device(cfg.device)
+    features: FeatureExtractor = instantiate(cfg.features).to(device)
+    subjects = open_translations(cfg, device) if cfg.ckpt else open_folders(cfg)
+    if cfg.images:
+        keep_images(Path(cfg.images), subjects)
+    real = cached_extract(
+        partial(subjects.read_real, None), features, cfg.cache, len(subjects.real), "features of real images"
+    )
+    fake = extract(subjects.read_fake(None), features, len(subjects.fake), "features of generated images")
+    scores, floor = score(fake, real, cfg.eps), noise_floor(real, cfg.eps, cfg.seed)
+    result = describe(cfg, features, subjects, scores, floor)
+    print_result(result, scores, floor, [*subjects.fake.skipped, *subjects.real.skipped])
+
+    output = Path(cfg.output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "scores.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    page = render_report(result, rows(scores, floor), subjects, nearest_training(fake, real))
+    (output / "report.html").write_text(page, encoding="utf-8")
+    print(f"scores: {output / 'scores.json'}")
+    print(f"report: {output / 'report.html'}")
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Refuse settings that don't go together."""
+    if not cfg.features:
+        raise UserError("features=none scores nothing here: choose inception or efficientnet_lite0")
+    if cfg.ckpt:
+        for key in ("fake", "real", "source"):
+            if cfg[key]:
+                raise UserError(f"{key}={cfg[key]} and ckpt={cfg.ckpt} don't go together: a checkpoint brings its own")
+    elif not (cfg.fake and cfg.real):
+        missing = "fake" if not cfg.fake else "real"
+        raise UserError(f"{missing}= is missing: give fake=DIR real=DIR, or ckpt=FILE data.root=DIR")
+    if cfg.jpeg not in ("auto", True, False):
+        raise UserError(f"jpeg={cfg.jpeg} is not known: choose auto, true or false")
+    if cfg.limit is not None and cfg.limit < 2:
+        raise UserError(f"limit={cfg.limit} leaves too few images: scores need 2 or more")
+    if not cfg.eps or min(cfg.eps) <= 0:
+        raise UserError(f"eps={list(cfg.eps)} is not a list of distances above 0")
+
+
+def keep_images(folder: Path, subjects: Subjects) -> None:
+    """Write all images as they are scored, without loss, into ``folder``/fake and ``folder``/real."""
+    for name, images, read in (
+        ("fake", subjects.fake, subjects.read_fake),
+        ("real", subjects.real, subjects.read_real),
+    ):
+        if (folder / name).exists():
+            raise UserError(
+                f"images={folder}: {folder / name} is there already, and its images would be mixed with new"
+            )
+        index = 0
+        for batch in read(None):
+            for image in batch.cpu():
+                stem = images.source.name(index).replace("/", "_")
+                write_image(folder / name / f"{index:05d}_{stem}.png", image.permute(1, 2, 0).numpy())
+                index += 1
+
+
+def describe(
+    cfg: DictConfig, features: FeatureExtractor, subjects: Subjects, scores: Scores, floor: Scores | None
+) -> dict[str, Any]:
+    """All that is known of a measurement, as plain values."""
+    folders = (str(cfg.images) + "/fake", str(cfg.images) + "/real") if cfg.images else (cfg.fake, cfg.real)
+    as_scored = bool(cfg.images) or (subjects.untouched and subjects.fake.whole and subjects.real.whole)
+    in_folders = bool(cfg.images) or all(Path(folder or "").is_dir() for folder in folders)
+    weights = OmegaConf.select(cfg, "features.weights")
+    command = None
+    if as_scored and in_folders:
+        command = fidelity.command(
+            features, weights, *folders, scores.subset_size, *file_kinds(cfg, subjects)
+        )
+    return {
+        "mode": mode(cfg, features, subjects),
+        "comparable_with_kaggle": is_like_kaggle(cfg, features, subjects),
+        "features": {"title": features.title, "standard": features.is_standard, "fingerprint": features.fingerprint},
+        "jpeg": cfg.jpeg,
+        "size": cfg.size,
+        "fake": subjects.title,
+        "real": subjects.real.source.location,
+        "skipped": [*subjects.fake.skipped, *subjects.real.skipped],
+        **as_plain(scores),
+        "noise_floor": floor and as_plain(floor),
+        "torch_fidelity": command,
+        "versions": {"monet_cyclegan": __version__, "torch": torch.__version__},
+        "device": str(next(features.parameters()).device),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def as_plain(scores: Scores) -> dict[str, Any]:
+    """The scores as JSON can hold them."""
+    return {**asdict(scores), "mifid": {str(eps): value for eps, value in scores.mifid.items()}}
+
+
+def file_kinds(cfg: DictConfig, subjects: Subjects) -> tuple[frozenset[str], bool]:
+    """Suffixes of the files that torch-fidelity is to read, and whether all images are of one size."""
+    sets = (subjects.fake, subjects.real)
+    sizes = frozenset[tuple[int, int]]().union(*(images.sizes for images in sets))
+    one_size = len(sizes) == 1 or bool(cfg.images and cfg.size)
+    return frozenset({".png"} if cfg.images else {s for images in sets for s in images.suffixes}), one_size
+
+
+def is_like_kaggle(cfg: DictConfig, features: FeatureExtractor, subjects: Subjects) -> bool:
+    """Whether the images are scored as the competition does it, but for its hidden set of real ones."""
+    return features.is_standard and cfg.size == 256 and subjects.compressed
+
+
+def mode(cfg: DictConfig, features: FeatureExtractor, subjects: Subjects) -> str:
+    """In words what the scores can be compared with."""
+    if not features.is_standard:
+        return f"{features.title} features: compare with scores on the same features only, neither Kaggle's nor papers'"
+    if is_like_kaggle(cfg, features, subjects):
+        also = ", and as torch-fidelity" if subjects.untouched else ""
+        return f"Inception features of JPEGs of 256 pixels: as the competition, but for its hidden real set{also}"
+    if subjects.untouched:
+        return "Inception features of the images as they are: as torch-fidelity and most papers"
+    size = f"{cfg.size} pixels" if cfg.size else "their own size"
+    return f"Inception features at {size}, {'JPEG' if subjects.compressed else 'without JPEG'}: a protocol of your own"
+
+
+def print_result(result: dict[str, Any], scores: Scores, floor: Scores | None, skipped: Sequence[str]) -> None:
+    """Print a table and what a reader has to know with it."""
+    table = Table(title=f"{result['fake']} against {result['real']}", title_justify="left")
+    table.add_column("score")
+    table.add_column(f"{scores.num_fake:,} generated, {scores.num_real:,} real", justify="right")
+    if floor:
+        table.add_column(f"noise floor: real halves of {floor.num_fake:,} and {floor.num_real:,}", justify="right")
+    for label, values in rows(scores, floor):
+        table.add_row(label, *values)
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(table)
+    print(f"mode: {result['mode']}")
+    for reason in skipped[:LISTED]:
+        print(f"skipped {reason}")
+    if len(skipped) > LISTED:
+        print(f"skipped {len(skipped) - LISTED} more, all are in scores.json")
+    if result["torch_fidelity"]:
+        print(f"the same FID and KID over subsets by torch-fidelity:\n  {result['torch_fidelity']}")
+    else:
+        print("the images were changed or chosen before scoring; to check by torch-fidelity keep them: images=DIR")
+
+
+def rows(scores: Scores, floor: Scores | None) -> list[tuple[str, list[str]]]:
+    """Label and values of each line of the table; the second value is the noise floor's."""
+    columns = [scores] if floor is None else [scores, floor]
+    lines = [
+        ("FID", [f"{column.fid:.2f}" for column in columns]),
+        ("KID", [f"{column.kid:.5f} ± {column.kid_error:.5f}" for column in columns]),
+        (
+            "KID over subsets",
+            [f"{column.kid_subsets:.5f} ± {column.kid_subsets_deviation:.5f}" for column in columns],
+        ),
+        ("memorization distance d", [f"{column.memorization_distance:.4f}" for column in columns]),
+    ]
+    return lines + [(f"MiFID, eps {eps:g}", [f"{column.mifid[eps]:.2f}" for column in columns]) for eps in scores.mifid]
