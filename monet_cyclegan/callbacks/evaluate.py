@@ -99,7 +99,7 @@ class Evaluate(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log everything; a validation that was resumed in its middle isn't one."""
         name_a = trainer.datamodule.names["a"]  # type: ignore[attr-defined]
-        if self._batches == sum(trainer.num_val_batches):  # type: ignore[arg-type]
+        if self._batches == sum(trainer.num_val_batches):
             for domain, suffix in (("b", ""), ("a", f"_{name_a}")):
                 for name, score in _scores(self._metrics[domain]).items():
                     value = score.to(pl_module.device, torch.float32)

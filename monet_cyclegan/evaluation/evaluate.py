@@ -106,15 +106,13 @@ def describe(
     cfg: DictConfig, features: FeatureExtractor, subjects: Subjects, scores: Scores, floor: Scores | None
 ) -> dict[str, Any]:
     """All that is known of a measurement, as plain values."""
-    folders = (str(cfg.images) + "/fake", str(cfg.images) + "/real") if cfg.images else (cfg.fake, cfg.real)
+    fake, real = (f"{cfg.images}/fake", f"{cfg.images}/real") if cfg.images else (cfg.fake, cfg.real)
     as_scored = bool(cfg.images) or (subjects.untouched and subjects.fake.whole and subjects.real.whole)
-    in_folders = bool(cfg.images) or all(Path(folder or "").is_dir() for folder in folders)
+    in_folders = bool(cfg.images) or all(Path(folder or "").is_dir() for folder in (fake, real))
     weights = OmegaConf.select(cfg, "features.weights")
     command = None
     if as_scored and in_folders:
-        command = fidelity.command(
-            features, weights, *folders, scores.subset_size, *file_kinds(cfg, subjects)
-        )
+        command = fidelity.command(features, weights, fake, real, scores.subset_size, *file_kinds(cfg, subjects))
     return {
         "mode": mode(cfg, features, subjects),
         "comparable_with_kaggle": is_like_kaggle(cfg, features, subjects),

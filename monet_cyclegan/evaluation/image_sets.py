@@ -175,7 +175,7 @@ def _path(source: Source, index: int) -> str:
     return source.where(index) if isinstance(source, EncodedSource) else source.name(index)
 
 
-def _grouped(items: Iterable, count: int) -> Iterator[list]:  # type: ignore[type-arg]
+def _grouped(items: Iterable, count: int) -> Iterator[list]:
     iterator = iter(items)
     while group := list(islice(iterator, count)):
         yield group

@@ -78,12 +78,12 @@ def _command(result: dict[str, Any]) -> str:
 
 def _closest(subjects: Subjects, nearest: Nearest) -> str:
     """Generated images beside the real one each comes nearest to, the nearest first."""
-    order = nearest.distance.nan_to_num(torch.inf).argsort()[:_PAIRS]
-    indices = [int(index) for index in order if not nearest.distance[index].isnan()]
+    order = nearest.distances.nan_to_num(torch.inf).argsort()[:_PAIRS]
+    indices = [int(index) for index in order if not nearest.distances[index].isnan()]
     pairs = zip(
         _pictures(subjects.read_fake, indices),
-        _pictures(subjects.read_real, [int(nearest.index[index]) for index in indices]),
-        (f"{subjects.fake.source.name(index)}: d = {float(nearest.distance[index]):.4f}" for index in indices),
+        _pictures(subjects.read_real, [int(nearest.indices[index]) for index in indices]),
+        (f"{subjects.fake.source.name(index)}: d = {float(nearest.distances[index]):.4f}" for index in indices),
         strict=True,
     )
     note = "Generated on the left, the nearest real image by its features on the right. Copies would show here."

@@ -53,6 +53,10 @@ class FeatureMetric(Metric):
         if len(rows):
             self._take(rows, real)
 
+    def forward(self, images: Tensor, real: bool) -> None:
+        """Take images, as ``update`` does: a batch is of one kind and has no score of its own."""
+        self.update(images, real)
+
     @abstractmethod
     def _take(self, rows: Tensor, real: bool) -> None:
         """Remember features (N, D)."""
@@ -63,11 +67,14 @@ class FeatureMetric(Metric):
 
 
 class FrechetInceptionDistance(FeatureMetric):
-    """FID (arXiv:1706.08500) by running sums: memory doesn't grow with the number of images. NaN below two of each."""
+    """FID (arXiv:1706.08500) by running sums: memory doesn't grow with the number of images. NaN below two of each.
+
+    Several over different networks need ``compute_groups=False`` in a `torchmetrics.MetricCollection`.
+    """
 
     def __init__(self, features: nn.Module, **kwargs: Any) -> None:
         super().__init__(features, **kwargs)
-        width = num_features(features)
+        width = no_rows(features).shape[1]
         for kind in KINDS:  # a process each in front, once they are joined
             self.add_state(f"{kind}_count", torch.zeros((), dtype=torch.float64), dist_reduce_fx=None)
             self.add_state(f"{kind}_mean", torch.zeros(width, dtype=torch.float64), dist_reduce_fx=None)
@@ -84,10 +91,12 @@ class FrechetInceptionDistance(FeatureMetric):
         rows = self._waiting[kind]
         self._waiting[kind] = []
         if rows:
-            count, mean, scatter = merge(self._moments(kind), moments(torch.cat(rows)))
-            setattr(self, f"{kind}_count", torch.tensor(count, dtype=torch.float64, device=self.device))
-            setattr(self, f"{kind}_mean", mean.to(self.device))
-            setattr(self, f"{kind}_scatter", scatter.to(self.device))
+            self._set(kind, merge(self._moments(kind), moments(torch.cat(rows))))
+
+    def _set(self, kind: str, found: Moments) -> None:
+        setattr(self, f"{kind}_count", torch.tensor(found.num_rows, dtype=torch.float64, device=self.device))
+        setattr(self, f"{kind}_mean", found.mean.to(self.device))
+        setattr(self, f"{kind}_scatter", found.scatter.to(self.device))
 
     def _moments(self, kind: str) -> Moments:
         counts, means, scatters = (getattr(self, f"{kind}_{part}").cpu() for part in ("count", "mean", "scatter"))
@@ -101,6 +110,13 @@ class FrechetInceptionDistance(FeatureMetric):
         for kind in KINDS:
             self._sum_up(kind)
         super().sync(*args, **kwargs)
+
+    def merge_state(self, incoming_state: Any) -> None:
+        """Add what another `FrechetInceptionDistance` has seen."""
+        for kind in KINDS:
+            self._sum_up(kind)
+            incoming_state._sum_up(kind)
+            self._set(kind, merge(self._moments(kind), incoming_state._moments(kind)))
 
     def reset(self) -> None:
         """Forget all images."""
@@ -130,11 +146,17 @@ class _RowMetric(FeatureMetric):
     def _take(self, rows: Tensor, real: bool) -> None:
         (self.real if real else self.fake).append(rows)
 
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Give a process without images an empty share of the right width; also called before a single one computes."""
+        for kind in KINDS:
+            if not len(getattr(self, kind)):
+                setattr(self, kind, [no_rows(self.features).to(self.device)])
+        super().sync(*args, **kwargs)
+
     def rows(self) -> tuple[Tensor, Tensor]:
         """Features of all real and of all generated images, (N, D) and (M, D)."""
         # A list of batches, or one tensor after the processes' states were joined.
-        real, fake = (dim_zero_cat(rows) if len(rows) else torch.zeros(0, 1) for rows in (self.real, self.fake))
-        return real, fake
+        return dim_zero_cat(self.real), dim_zero_cat(self.fake)
 
 
 class KernelInceptionDistance(_RowMetric):
@@ -199,10 +221,10 @@ class MiFID(_RowMetric):
         return {"mifid": self.compute(), "fid": self.fid, "memorization_distance": self.memorization_distance}
 
 
-def num_features(features: nn.Module) -> int:
-    """Width of the features: what the module says of itself, or that of a small black image's."""
+def no_rows(features: nn.Module) -> Tensor:
+    """Features of no image (0, D): their width is what the module says of itself, or that of a black image's."""
     if isinstance(width := getattr(features, "num_features", None), int):
-        return width
+        return torch.zeros(0, width)
     device = next((parameter.device for parameter in features.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        return int(features(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device)).shape[1])
+        return features(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device))[:0].cpu()

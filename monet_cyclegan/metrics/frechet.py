@@ -22,14 +22,14 @@ CHUNK = 1024  # rows turned into float64 at once
 class Moments(NamedTuple):
     """What a Gaussian is fitted to: number of rows, mean (D,), and the sum of (x - mean)(x - mean)ᵀ (D, D)."""
 
-    count: int
+    num_rows: int
     mean: Tensor
     scatter: Tensor
 
     @property
     def covariance(self) -> Tensor:
         """Over n - 1 (D, D); NaN of a single row."""
-        return self.scatter / (self.count - 1 if self.count > 1 else float("nan"))
+        return self.scatter / (self.num_rows - 1 if self.num_rows > 1 else float("nan"))
 
 
 def moments(rows: Tensor) -> Moments:
@@ -43,20 +43,20 @@ def moments(rows: Tensor) -> Moments:
 
 def merge(a: Moments, b: Moments) -> Moments:
     """The moments of both sets of rows together (Chan et al. 1979, eq. 2.1), without the cancellation of raw sums."""
-    count = a.count + b.count
-    if count == 0 or min(a.count, b.count) == 0:
-        return a if a.count else b
+    if min(a.num_rows, b.num_rows) == 0:
+        return a if a.num_rows else b
+    num_rows = a.num_rows + b.num_rows
     shift = b.mean - a.mean
-    mean = a.mean + shift * (b.count / count)
-    return Moments(count, mean, a.scatter + b.scatter + torch.outer(shift, shift) * (a.count * b.count / count))
+    between = torch.outer(shift, shift) * (a.num_rows * b.num_rows / num_rows)
+    return Moments(num_rows, a.mean + shift * (b.num_rows / num_rows), a.scatter + b.scatter + between)
 
 
 def frechet_distance(a: Moments, b: Moments) -> Tensor:
     """Compare two fitted Gaussians; NaN if one of them was fitted to fewer than two rows."""
-    if min(a.count, b.count) < 2:
+    if min(a.num_rows, b.num_rows) < 2:
         return torch.tensor(torch.nan, dtype=torch.float64)
-    fewer, more = sorted((a, b), key=lambda moments: moments.count)
-    rank = min(fewer.count - 1, len(fewer.mean))
+    fewer, more = sorted((a, b), key=lambda moments: moments.num_rows)
+    rank = min(fewer.num_rows - 1, len(fewer.mean))
     values, vectors = torch.linalg.eigh(fewer.covariance)  # in ascending order
     factor = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()  # S = factor factorᵀ
     root = _sum_of_roots(factor.T @ more.covariance @ factor, rank)

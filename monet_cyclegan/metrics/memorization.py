@@ -23,8 +23,8 @@ class Nearest(NamedTuple):
     Where a row is all zero, or all training rows are, the distance is NaN and the index -1.
     """
 
-    distance: Tensor
-    index: Tensor
+    distances: Tensor
+    indices: Tensor
 
 
 def nearest_training(generated: Tensor, training: Tensor) -> Nearest:
@@ -51,7 +51,7 @@ def memorization_distance(generated: Tensor, training: Tensor) -> Tensor:
 
     NaN if no row is left to compare.
     """
-    return nearest_training(generated, training).distance.nanmean()
+    return nearest_training(generated, training).distances.nanmean()
 
 
 def mifid(fid: Tensor, distance: Tensor, eps: float = EPS) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monet_cyclegan.metrics import FeatureMetric, FrechetInceptionDistance, KernelInceptionDistance, MiFID
-from monet_cyclegan.metrics.feature_metrics import BLOCK, num_features
+from monet_cyclegan.metrics.feature_metrics import BLOCK, no_rows
 from monet_cyclegan.metrics.frechet import frechet_distance, moments
 from monet_cyclegan.metrics.kernel import kernel_distance, kernel_distance_over_subsets
 from monet_cyclegan.metrics.memorization import memorization_distance
@@ -267,8 +267,8 @@ def test_anything_but_uint8_images_and_float_features_is_refused_and_named(name,
 
 
 def test_the_width_of_features_is_what_the_network_says_or_shows():
-    assert num_features(MeanColours()) == 3
-    assert num_features(Edges()) == WIDTH
+    assert no_rows(MeanColours()).shape == (0, 3)
+    assert no_rows(Edges()).shape == (0, WIDTH)
     fid = FrechetInceptionDistance(MeanColours())
     assert value(fid, torch.eye(2, 3), torch.eye(2, 3) + 1) == pytest.approx(3, rel=1e-9)
 
@@ -276,6 +276,33 @@ def test_the_width_of_features_is_what_the_network_says_or_shows():
 @every_metric
 def test_lower_is_better(name):
     assert MAKERS[name](Edges()).higher_is_better is False
+
+
+@every_metric
+def test_calling_a_metric_updates_it_and_gives_no_score_of_a_batch(name):
+    called, updated = MAKERS[name](Edges()), MAKERS[name](Edges())
+    real, fake = pictures(12), pictures(11, seed=1)
+    assert called(real, real=True) is None
+    assert called(fake, real=False) is None
+    assert called.compute().item() == value(updated, real, fake)
+
+
+def test_running_sums_can_be_merged_while_rows_wait():
+    parts, whole = [FrechetInceptionDistance(Edges()) for _ in range(3)], FrechetInceptionDistance(Edges())
+    real, fake = pictures(12), pictures(9, seed=1)
+    for part, metric in enumerate(parts):
+        metric.update(real[part::3], real=True)
+        metric.update(fake[part::3], real=False)
+    for part in parts[1:]:
+        parts[0].merge_state(part)
+    assert parts[0].compute().item() == pytest.approx(value(whole, real, fake), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if "subsets" not in name])
+def test_without_images_of_a_kind_the_score_is_not_a_number(name):
+    metric = MAKERS[name](Edges())
+    metric.update(pictures(5), real=True)
+    assert metric.compute().isnan()
 
 
 # ---- two processes ----
@@ -293,11 +320,11 @@ def scores_of_a_process(rank: int, folder: Path) -> None:
     )
     reals, fakes = SHARES[rank]
     found = {}
-    fid = FrechetInceptionDistance(Edges())
-    fid.update(REAL[reals], real=True)
-    fid.update(FAKE[: 30 * rank], real=False)
-    found["fid without generated images on rank 0"] = fid.compute().item()
     for name, maker in MAKERS.items():
+        metric = maker(Edges())
+        metric.update(REAL[reals], real=True)
+        metric.update(FAKE[: 30 * rank], real=False)
+        found[f"{name} without generated images on rank 0"] = metric.compute().item()
         metric = maker(Edges())
         for part in REAL[reals].split(7):
             metric.update(part, real=True)
@@ -313,8 +340,9 @@ def scores_of_a_process(rank: int, folder: Path) -> None:
 def test_two_processes_with_unequal_shares_both_give_what_one_process_gives(tmp_path):
     mp.spawn(scores_of_a_process, args=(tmp_path,), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    expected = pytest.approx(expected_fid(REAL, FAKE[:30]), rel=1e-7)
-    assert [found["fid without generated images on rank 0"] for found in ranks] == [expected] * 2
+    for name, maker in MAKERS.items():
+        expected = pytest.approx(value(maker(Edges()), REAL, FAKE[:30]), rel=1e-7)
+        assert [found[f"{name} without generated images on rank 0"] for found in ranks] == [expected] * 2, name
     for name, maker in MAKERS.items():
         for turn, fake in enumerate((FAKE, torch.cat([FAKE, MORE]))):
             metric = maker(Edges())

@@ -185,9 +185,11 @@ def test_a_part_of_the_weights_is_refused(tmp_path, inception_file):
     one_line(error)
 
 
-def test_a_missing_file_is_named_with_a_way_out(tmp_path):
-    with pytest.raises(UserError, match=r"features\.weights=.*nothing\.pth does not exist") as error:
-        InceptionFeatures(tmp_path / "nothing.pth")
+def test_a_missing_file_is_named_with_a_way_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UserError) as error:
+        InceptionFeatures("~/nothing.pth")
+    assert f"features.weights={tmp_path / 'nothing.pth'} does not exist" in one_line(error)
     assert "features=efficientnet_lite0" in one_line(error)
 
 
@@ -308,10 +310,11 @@ def test_features_are_made_without_tf32(lite):
         torch.zeros(1, 3, 32, 32),
         torch.zeros(1, 3, 32, 32, dtype=torch.int64),
         torch.zeros(3, 32, 32, dtype=torch.uint8),
+        torch.zeros(32, 3, 32, dtype=torch.uint8),
         torch.zeros(1, 4, 32, 32, dtype=torch.uint8),
         torch.zeros(1, 32, 32, 3, dtype=torch.uint8),
     ],
-    ids=["float", "int64", "single", "alpha", "channels-last"],
+    ids=["float", "int64", "single", "flat", "alpha", "channels-last"],
 )
 def test_images_of_another_kind_are_refused(name, images, request):
     with pytest.raises(ValueError, match=r"^needs uint8 images \(N, 3, H, W\), not torch\.\w+ of shape \(.*\)$"):

@@ -199,6 +199,6 @@ def test_parts_merge_into_the_moments_of_all_rows(sizes):
     for part in a.split(sizes):
         merged = merge(merged, moments(part))
     whole = moments(a)
-    assert merged.count == whole.count
+    assert merged.num_rows == whole.num_rows
     torch.testing.assert_close(merged.mean, whole.mean, rtol=1e-12, atol=0)
     torch.testing.assert_close(merged.scatter, whole.scatter, rtol=1e-10, atol=1e-10)
