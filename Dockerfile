@@ -18,7 +18,7 @@ COPY monet_cyclegan/__init__.py monet_cyclegan/
 RUN pip install --no-cache-dir "$(grep '^uv==' constraints.txt)" \
  && uv pip install --compile-bytecode --constraint constraints.txt --editable .
 
-COPY train.py predict.py ./
+COPY train.py predict.py evaluate.py ./
 COPY conf conf
 COPY monet_cyclegan monet_cyclegan
 

@@ -19,6 +19,7 @@ README = (ROOT / "README.md").read_text()
 # A table's commands stand in its last column. The benchmark, which needs a demo's checkpoint, is run by test_training.
 COMMANDS = sorted(set(re.findall(r"^\| .* \| `(python (?!-m benchmarks)[^`\n]+)`", README, re.M)))
 
+PROGRAMS = ("train.py", "predict.py", "evaluate.py")
 RUN = "outputs/unet_monet/TIME"
 SHRUNK_DATA = [
     "data.load_size=32",
@@ -53,6 +54,8 @@ def shrunk(words: list[str]) -> list[str]:
     """Further overrides that make a training command take seconds."""
     if "--cfg" in words:
         return []
+    if "evaluate.py" in words:
+        return [] if any(word.startswith("features=") for word in words) else ["features=efficientnet_lite0"]
     if any(word.startswith("ckpt_path=") for word in words):  # the rest comes from the checkpoint
         return ["trainer.max_epochs=2"]
     levels = ["model.generator.num_levels=3"] if "experiment=unet_monet" in words else []
@@ -62,7 +65,7 @@ def shrunk(words: list[str]) -> list[str]:
 
 def in_repository(words: list[str]) -> list[str]:
     """The same command from another folder than the repository's."""
-    return [sys.executable, *(str(ROOT / word) if word in ("train.py", "predict.py") else word for word in words[1:])]
+    return [sys.executable, *(str(ROOT / word) if word in PROGRAMS else word for word in words[1:])]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images and with a run as the README's first training command leaves it."""
     folder = tmp_path_factory.mktemp("readme")
     for seed, images in enumerate(
-        ["data/gan-getting-started/photo_jpg", "data/gan-getting-started/monet_jpg", "photos", "paintings"]
+        ["data/gan-getting-started/photo_jpg", "data/gan-getting-started/monet_jpg", "photos", "paintings", "translated"]
     ):
         make_images(folder / images, 4, seed=seed)
     write_image(folder / "photo.jpg", read_image(folder / "photos" / "000.png"))
@@ -83,7 +86,7 @@ def test_there_are_commands_for_every_program_and_experiment():
     assert len(COMMANDS) >= 15
     text = "\n".join(COMMANDS)
     experiments = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} - {"demo"}  # make demo runs it
-    for needed in ["train.py", "predict.py", "data.explore", *(f"experiment={name}" for name in experiments)]:
+    for needed in [*PROGRAMS, "data.explore", *(f"experiment={name}" for name in experiments)]:
         assert needed in text
 
 
@@ -93,7 +96,7 @@ def test_the_command_works_as_written(command: str, trained: Path, tmp_path: Pat
     folder = tmp_path / "copy"
     shutil.copytree(trained, folder)
     words = command.split()
-    more = shrunk(words) if "train.py" in words else []
+    more = shrunk(words) if {"train.py", "evaluate.py"} & {*words} else []
     run(in_repository([*words, *more]), folder)
     made = re.search(r"output=(\S+)", command)
     if made:
