@@ -65,13 +65,14 @@ def train(cfg: DictConfig) -> float | None:
         _continue_wandb_run(cfg, resumed)
     print_config(cfg)
 
+    # First, since the metrics' weights may have to be downloaded, and a run without them should end at once.
+    callbacks = [*instantiate(cfg.callbacks).values(), _config_saver(cfg)]
     datamodule: UnpairedDataModule = instantiate(cfg.data)
     reseed_torch(cfg.seed)  # the networks' first weights
     model: CycleGAN = instantiate(cfg.model)
     check_sizes(datamodule, model)
     if initial is not None:
         load_networks(model, initial)
-    callbacks = [*instantiate(cfg.callbacks).values(), _config_saver(cfg)]
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
     for logger in trainer.loggers:
         logger.log_hyperparams(_plain(cfg))

@@ -211,7 +211,9 @@ def test_what_the_dockerfile_copies_exists_and_reaches_the_builder():
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     copied = [source for line in re.findall(r"^COPY (.+)", text, re.MULTILINE) for source in line.split()[:-1]]
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    assert {"train.py", "predict.py", "evaluate.py", "conf", "monet_cyclegan", "pyproject.toml", "constraints.txt"} <= {*copied}
+    assert {"train.py", "predict.py", "evaluate.py", "conf", "monet_cyclegan", "pyproject.toml", "constraints.txt"} <= {
+        *copied
+    }
     for source in copied:
         assert (ROOT / source).exists()
         assert Path(source).parts[0] in allowed

@@ -73,7 +73,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images and with a run as the README's first training command leaves it."""
     folder = tmp_path_factory.mktemp("readme")
     for seed, images in enumerate(
-        ["data/gan-getting-started/photo_jpg", "data/gan-getting-started/monet_jpg", "photos", "paintings", "translated"]
+        [
+            "data/gan-getting-started/photo_jpg",
+            "data/gan-getting-started/monet_jpg",
+            "photos",
+            "paintings",
+            "translated",
+        ]
     ):
         make_images(folder / images, 4, seed=seed)
     write_image(folder / "photo.jpg", read_image(folder / "photos" / "000.png"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,6 +39,8 @@ def fetch(weights: Weights) -> Path:
     socket.setdefaulttimeout(TIMEOUT_S)  # a network that swallows packets would hold a run up for minutes
     try:
         torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=weights.sha256)
+    except http.client.HTTPException as error:  # of a line that broke off, or of a server that speaks something else
+        raise OSError(f"{type(error).__name__} from {weights.url}") from error
     except RuntimeError as error:  # torch's word for a wrong hash
         raise ValueError(f"what {weights.url} sent is not the file with SHA-256 {weights.sha256}") from error
     finally:

@@ -165,3 +165,22 @@ def test_a_hash_is_that_of_the_whole_file(tmp_path, size):
     content = (b"weights" * (size // 7 + 1))[:size]
     (tmp_path / "x").write_bytes(content)
     assert sha256(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\nabc"])
+def test_an_answer_that_is_no_http_or_breaks_off_is_an_os_error(folder, monkeypatch, answer):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    def serve(listener):
+        client, _ = listener.accept()
+        with client:
+            client.recv(1000)
+            client.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        with pytest.raises(OSError, match="from http"):
+            fetch(Weights(f"http://127.0.0.1:{listener.getsockname()[1]}/", "network.pth", HASH))
+        thread.join()
+    assert not list(folder.rglob("network.pth"))
