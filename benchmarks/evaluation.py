@@ -3,8 +3,9 @@
 python -m benchmarks.evaluation generated=7038 real=300 images=200
 
 Each measurement has a process of its own, which first does the same with a few rows; contenders take turns. Timed is
-from features in a file to scores: read in batches, as a network gives them, and at once for torch-fidelity, which wants
-them so. Memory is how much the process's peak grows meanwhile, features included. Nothing else should be running.
+from features in a file to scores: they are read in batches, as a network gives them; torch-fidelity wants them at once,
+and gets them joined as by its own extraction. Memory is how much the process's peak grows meanwhile, features included.
+Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from monet_cyclegan.metrics.jpeg import jpeg_round_trip
 from monet_cyclegan.randomness import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     Scores = dict[str, float]
 
@@ -73,15 +74,16 @@ class Rows(NamedTuple):
     num_rows: int
     width: int
 
-    def read(self, start: int, stop: int) -> Tensor:
-        """Read some rows, or as many of them as there are."""
-        shape = (min(stop, self.num_rows) - start, self.width)
-        numbers = np.fromfile(self.path, np.float32, shape[0] * shape[1], offset=start * self.width * 4)
-        return torch.from_numpy(numbers.reshape(shape))
+    def batches(self) -> Iterator[Tensor]:
+        """Read some rows at a time."""
+        for start in range(0, self.num_rows, BATCH):
+            shape = (min(BATCH, self.num_rows - start), self.width)
+            numbers = np.fromfile(self.path, np.float32, shape[0] * shape[1], offset=start * self.width * 4)
+            yield torch.from_numpy(numbers.reshape(shape))
 
     def whole(self) -> Tensor:
-        """Read all rows."""
-        return self.read(0, self.num_rows)
+        """Read batches, then join them."""
+        return torch.cat(list(self.batches()))
 
     def few(self) -> Rows:
         """Give a smaller matrix, of the numbers with which the file begins."""
@@ -98,8 +100,8 @@ class Given(nn.Identity):
 
 def _fed(metric: Any, generated: Rows, real: Rows) -> Any:
     for rows, is_real in ((real, True), (generated, False)):
-        for start in range(0, rows.num_rows, BATCH):
-            metric.update(rows.read(start, start + BATCH), real=is_real)
+        for batch in rows.batches():
+            metric.update(batch, real=is_real)
     return metric
 
 

@@ -236,10 +236,10 @@ def _print_summary(cfg: DictConfig, trainer: Trainer) -> None:
 
 def _best_table(objective: str, saver: SaveBest, label: str) -> Table:
     table = Table(title=f"best checkpoints {label}".strip())
-    for column in ("epoch", "batches", objective, "on all images", "file"):
-        table.add_column(column, justify="left" if column == "file" else "right")
-    for place, candidate in enumerate(saver.candidates):
+    for column in ("epoch", "batches", objective, saver.final_title):
+        table.add_column(column, justify="right")
+    table.add_column("file", no_wrap=True)
+    for candidate in saver.candidates:
         final = "" if candidate.final is None else f"{candidate.final:.4g}"
-        file = f"{candidate.file}{' = best.ckpt' if place == 0 else ''}"
-        table.add_row(str(candidate.epoch), str(candidate.batches), f"{candidate.score:.4g}", final, file)
+        table.add_row(str(candidate.epoch), str(candidate.batches), f"{candidate.score:.4g}", final, candidate.file)
     return table

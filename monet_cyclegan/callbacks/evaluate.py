@@ -119,7 +119,7 @@ class Evaluate(Callback):
         generator.eval()
         source = datamodule.all_images("a", num_images)
         batches = self._loaded(trainer, pl_module, "a", source)
-        for photos in track(batches, -(-len(source) // trainer.world_size), "translating all photos"):
+        for photos in track(batches, -(-len(source) // trainer.world_size), "translating photos"):
             real = datamodule.on_after_batch_transfer({"a": photos}, 0)["a"]
             with trainer.precision_plugin.forward_context():
                 fake = generator(real)

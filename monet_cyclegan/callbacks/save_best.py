@@ -78,6 +78,11 @@ class SaveBest(Callback):
         self.candidates: list[Candidate] = []  # the best in front
 
     @property
+    def final_title(self) -> str:
+        """What the final scores are scores of."""
+        return f"on {'all' if self.rescore_images is None else self.rescore_images} images"
+
+    @property
     def best_path(self) -> Path:
         """Where the best checkpoint lies, once there is one."""
         return self.folder / "best.ckpt"
@@ -125,7 +130,7 @@ class SaveBest(Callback):
         before = copy.deepcopy(generator.state_dict())
         for place, candidate in enumerate(self.candidates):
             if trainer.is_global_zero:
-                print(f"scoring {candidate.file} on all images ({place + 1} of {len(self.candidates)})", flush=True)
+                print(f"scoring {candidate.file} {self.final_title} ({place + 1} of {len(self.candidates)})", flush=True)
             generator.load_state_dict(_weights_of(generator, pl_module, self.folder / candidate.file))
             candidate.final = scorer.score_all(trainer, pl_module, self.rescore_images).get(name)
         generator.load_state_dict(before)
@@ -161,7 +166,7 @@ class SaveBest(Callback):
 
     def _write_table(self) -> None:
         unfinished = self.table.with_suffix(".unfinished")
-        columns = ["file", "epoch", "batches", self.monitor, f"{self.monitor} on all images", "best"]
+        columns = ["file", "epoch", "batches", self.monitor, f"{self.monitor} {self.final_title}", "best"]
         with unfinished.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(columns)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from monet_cyclegan.metrics.features import FeatureExtractor
 
+COPIES = 1e-6  # memorization distance of re-encoded copies and below
 LISTED = 5  # skipped files that are named on the screen
 
 
@@ -174,6 +175,8 @@ def print_result(result: dict[str, Any], scores: Scores, floor: Scores | None, s
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(table)
     print(f"mode: {result['mode']}")
+    if scores.memorization_distance < COPIES:
+        print("all generated images are copies of real ones, so MiFID says nothing")
     for reason in skipped[:LISTED]:
         print(f"skipped {reason}")
     if len(skipped) > LISTED:

@@ -117,7 +117,7 @@ def test_when_training_ends_the_best_few_are_scored_on_all_images_and_the_winner
     assert [candidate.epoch for candidate in best.candidates] == [3, 4, 2]
     assert best.best.final == 10
     header, *rows = table(tmp_path)
-    assert header == ["file", "epoch", "batches", "val/score", "val/score on all images", "best"]
+    assert header == ["file", "epoch", "batches", "val/score", "val/score on 7 images", "best"]
     assert [row[1:] for row in rows] == [
         ["3", "3", "2.0", "10", "best.ckpt"],
         ["4", "4", "3.0", "20", ""],
