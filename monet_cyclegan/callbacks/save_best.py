@@ -130,7 +130,9 @@ class SaveBest(Callback):
         before = copy.deepcopy(generator.state_dict())
         for place, candidate in enumerate(self.candidates):
             if trainer.is_global_zero:
-                print(f"scoring {candidate.file} {self.final_title} ({place + 1} of {len(self.candidates)})", flush=True)
+                print(
+                    f"scoring {candidate.file} {self.final_title} ({place + 1} of {len(self.candidates)})", flush=True
+                )
             generator.load_state_dict(_weights_of(generator, pl_module, self.folder / candidate.file))
             candidate.final = scorer.score_all(trainer, pl_module, self.rescore_images).get(name)
         generator.load_state_dict(before)

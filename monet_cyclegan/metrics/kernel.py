@@ -1,7 +1,7 @@
 """Squared maximum mean discrepancy of features, KID where these are Inception's (Bińkowski et al. 2018, §3.1).
 
 arXiv:1801.01401: the kernel is k(x, y) = (<x, y> / D + 1)³, the estimator the unbiased one of Gretton et al. 2012
-(eq. 3). All in float64 on the CPU, some rows at a time.
+(eq. 3). On the CPU, some rows at a time: products in the features' own precision, their many sums in float64.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK = 1024
+CHUNK = 512
 
 
 class Estimate(NamedTuple):
@@ -30,6 +30,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> Estimate:
     Unbiased whatever N and M are, so it may be slightly negative. NaN with fewer than two rows in a set; the error
     needs three.
     """
+    a, b = _ready(a), _ready(b)
     n, m = len(a), len(b)
     if min(n, m) < 2:
         return Estimate(*torch.full((2,), torch.nan, dtype=torch.float64))
@@ -57,12 +58,13 @@ def kernel_distance_over_subsets(
     """
     if min(len(a), len(b)) < subset_size:
         raise ValueError(f"subsets of {subset_size} can't be drawn from {len(a)} and {len(b)} rows")
+    a, b = _ready(a), _ready(b)
     rng = np.random.RandomState(seed)  # torch-fidelity's, whose draws these are
     values = []
     for _ in range(subsets):
         rows_a = torch.from_numpy(rng.choice(len(a), subset_size, replace=False))
         rows_b = torch.from_numpy(rng.choice(len(b), subset_size, replace=False))
-        values.append(_unbiased(a[rows_a.to(a.device)], b[rows_b.to(b.device)]))
+        values.append(_unbiased(a[rows_a], b[rows_b]))
     drawn = torch.stack(values)
     return Estimate(drawn.mean(), drawn.std(correction=0))
 
@@ -74,20 +76,20 @@ def _unbiased(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.T).div_(a.shape[1]).add_(1).pow_(3)
+    return torch.addmm(a.new_ones(()), a, b.T, alpha=1 / a.shape[1]).pow_(3)
 
 
 def _sums_within(rows: Tensor) -> Tensor:
     """For each row the sum of the kernel with all others (N,); each pair of chunks is visited once."""
     sums = torch.zeros(len(rows), dtype=torch.float64)
     for start in range(0, len(rows), CHUNK):
-        left = _float64(rows[start : start + CHUNK])
+        left = rows[start : start + CHUNK]
         block = _kernel(left, left)
-        sums[start : start + CHUNK] += block.sum(1) - block.diagonal()
+        sums[start : start + CHUNK] += block.sum(1, dtype=torch.float64) - block.diagonal()
         for other in range(start + CHUNK, len(rows), CHUNK):
-            block = _kernel(left, _float64(rows[other : other + CHUNK]))
-            sums[start : start + CHUNK] += block.sum(1)
-            sums[other : other + CHUNK] += block.sum(0)
+            block = _kernel(left, rows[other : other + CHUNK])
+            sums[start : start + CHUNK] += block.sum(1, dtype=torch.float64)
+            sums[other : other + CHUNK] += block.sum(0, dtype=torch.float64)
     return sums
 
 
@@ -95,13 +97,13 @@ def _sums_across(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Sum the kernel over all of the other set, for each row of ``a`` (N,) and of ``b`` (M,)."""
     sums_a, sums_b = torch.zeros(len(a), dtype=torch.float64), torch.zeros(len(b), dtype=torch.float64)
     for start in range(0, len(a), CHUNK):
-        left = _float64(a[start : start + CHUNK])
+        left = a[start : start + CHUNK]
         for other in range(0, len(b), CHUNK):
-            block = _kernel(left, _float64(b[other : other + CHUNK]))
-            sums_a[start : start + CHUNK] += block.sum(1)
-            sums_b[other : other + CHUNK] += block.sum(0)
+            block = _kernel(left, b[other : other + CHUNK])
+            sums_a[start : start + CHUNK] += block.sum(1, dtype=torch.float64)
+            sums_b[other : other + CHUNK] += block.sum(0, dtype=torch.float64)
     return sums_a, sums_b
 
 
-def _float64(rows: Tensor) -> Tensor:
-    return rows.cpu().double()
+def _ready(rows: Tensor) -> Tensor:
+    return rows.cpu().to(torch.promote_types(rows.dtype, torch.float32))

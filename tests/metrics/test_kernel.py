@@ -14,7 +14,7 @@ from monet_cyclegan.metrics.kernel import kernel_distance, kernel_distance_over_
 
 def rows(count: int, width: int, seed: int = 0, shift: float = 0.0) -> Tensor:
     rng = np.random.default_rng([seed, count, width])
-    return torch.from_numpy((np.abs(rng.normal(size=(count, width))) + shift).astype(np.float32))
+    return torch.from_numpy(np.abs(rng.normal(size=(count, width))) + shift)
 
 
 def brute_force(a: Tensor, b: Tensor) -> float:
@@ -52,6 +52,14 @@ def with_zeros(features: Tensor) -> Tensor:
 
 def with_duplicates(features: Tensor) -> Tensor:
     return features[torch.arange(len(features)) // 2]
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.02])
+def test_in_float32_it_loses_nothing_that_its_error_would_show(shift):
+    a, b = rows(300, 2048), rows(200, 2048, seed=1, shift=shift)
+    exact, rounded = kernel_distance(a, b), kernel_distance(a.float(), b.float())
+    assert rounded.value.item() == pytest.approx(exact.value.item(), abs=1e-4 * exact.error.item())
+    assert rounded.error.item() == pytest.approx(exact.error.item(), rel=1e-3)
 
 
 def test_a_value_by_hand():
