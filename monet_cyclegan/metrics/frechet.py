@@ -97,7 +97,7 @@ def _sum_of_roots(matrix: Tensor, rank: int) -> Tensor:
 
 def _combine(mean_a: Tensor, mean_b: Tensor, traces: Tensor, trace_of_root: Tensor) -> Tensor:
     distance = (mean_a - mean_b).square().sum() + traces - 2 * trace_of_root
-    # Of equal sets rounding leaves about 1e-14 of the traces, of either sign, which MiFID would divide by almost nothing.
+    # Of equal sets rounding leaves about 1e-14 of the traces, either way, which MiFID would divide by almost nothing.
     return distance.where(~(distance < ROUNDING * traces), 0)
 
 

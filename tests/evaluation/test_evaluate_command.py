@@ -581,6 +581,8 @@ PAPERS = "Inception features of the images as they are: as torch-fidelity and mo
 @pytest.mark.parametrize(
     ("kind", "side", "settings", "expected"),
     [
+        ("png", (256, 300), {"jpeg": False}, "Inception features at 256 pixels, without JPEG: a protocol of your own"),
+        ("jpg", (256, 300), {}, COMPETITION),
         ("jpg", 256, {}, f"{COMPETITION}, and as torch-fidelity"),
         ("png", 256, {}, COMPETITION),
         ("png", 300, {}, COMPETITION),
@@ -596,8 +598,9 @@ PAPERS = "Inception features of the images as they are: as torch-fidelity and mo
     ],
 )
 def test_the_mode_says_what_scores_on_the_standard_features_can_be_compared_with(kind, side, settings, expected):
-    put("fake", numbered(2, kind), size=(side, side))
-    put("real", numbered(2, "jpg"), seed=50, size=(256 if side == 256 else side, side))
+    of_fake, of_real = (side, side) if isinstance(side, int) else side
+    put("fake", numbered(2, kind), size=(of_fake, of_fake))
+    put("real", numbered(2, "jpg"), seed=50, size=(of_real, of_real))
     assert the_mode(AsStandard(), **settings) == (expected, expected.startswith(COMPETITION))
 
 
@@ -658,7 +661,7 @@ def competition(root: str = "data", photos: int = 7, paintings: int = 6) -> Path
     return Path(root)
 
 
-TRAINED = {"root": "data", "swap": False, "val_a": 3, "val_b": 0.5, "split_seed": 3}
+TRAINED = {"root": "data", "swap": False, "val_a": 4, "val_b": 0.5, "split_seed": 3}
 DIRECTIONS = [("photo_to_monet", "photo_jpg", "monet_jpg"), ("monet_to_photo", "monet_jpg", "photo_jpg")]
 
 
@@ -725,6 +728,7 @@ def test_a_data_sets_own_test_images_are_scored_with_the_others_and_its_swap_is_
     found = scores("ckpt=x.ckpt", "images=kept")
     assert (found["num_fake"], found["num_real"]) == (9, 9)
     assert pixels_of_kept("real") == pixels_in("data/trainA", "data/testA")
+    assert scores("ckpt=x.ckpt", "data.root=data")["fid"] == found["fid"]
     swapped = scores("ckpt=x.ckpt", "data.swap=false", "held_out=true", "images=more")
     assert (swapped["num_fake"], swapped["num_real"]) == (3, 9)
     assert pixels_of_kept("real", "more") == pixels_in("data/trainB", "data/testB")

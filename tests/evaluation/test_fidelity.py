@@ -150,12 +150,14 @@ def test_images_of_mixed_sizes_and_kinds_in_folders_of_odd_names(tmp_path):
 
 
 @pytest.mark.slow
-def test_jpegs_on_inception(inception_file):
+def test_jpegs_on_inception_with_foreign_weights(inception_file):
     names = [f"{index}.jpg" for index in (10, 9, 1, 2, 30)]
     put(Path("fake"), names[:4])
     put(Path("real"), names, seed=50)
     found = scored("fake=fake", "real=real", "size=32", INCEPTION, f"features.weights={inception_file}")
     assert found["torch_fidelity"].startswith("fidelity ")
+    assert "neither Kaggle's nor papers'" in found["mode"]
+    assert not found["comparable_with_kaggle"]
     assert_same(found, run_as_printed(found["torch_fidelity"]))
 
 
@@ -170,8 +172,8 @@ def test_jpegs_of_the_right_size_in_folders_in_folders_are_scored_as_they_lie(ru
 
 
 def test_images_that_were_resized_and_compressed_are_compared_where_they_are_kept(run_here):
-    put(Path("fake"), ["1.png", "2.png", "a/3.jpg", "a/10.webp", "a_4.png"], size=None)
-    put(Path("real"), [f"{index}.png" for index in range(7)], seed=50, size=None)
+    put(Path("fake"), ["1.bmp", "2.bmp", "a/3.jpg", "a/10.webp", "a_4.webp"], size=None)
+    put(Path("real"), [f"{index}.webp" for index in range(7)], seed=50, size=None)
     unkept = scored("fake=fake", "real=real", "size=24", LITE0)
     found = scored("fake=fake", "real=real", "size=24", "images=kept/here", LITE0)
     assert unkept["torch_fidelity"] is None
