@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
 from monet_cyclegan.metrics.frechet import Moments, frechet_distance, frechet_distance_of_rows, merge, moments
 from monet_cyclegan.metrics.kernel import kernel_distance, kernel_distance_over_subsets
@@ -155,8 +154,14 @@ class _RowMetric(FeatureMetric):
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """Features of all real and of all generated images, (N, D) and (M, D)."""
-        # A list of batches, or one tensor after the processes' states were joined.
-        return dim_zero_cat(self.real), dim_zero_cat(self.fake)
+        return self._joined("real"), self._joined("fake")
+
+    def _joined(self, kind: str) -> Tensor:
+        held = getattr(self, kind)
+        if isinstance(held, torch.Tensor):  # after the processes' states were joined
+            return held
+        held[:] = [torch.cat(held)]  # which frees the batches
+        return held[0]
 
 
 class KernelInceptionDistance(_RowMetric):

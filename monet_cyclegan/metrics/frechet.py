@@ -44,8 +44,8 @@ def merge(a: Moments, b: Moments) -> Moments:
         return a if a.num_rows else b
     num_rows = a.num_rows + b.num_rows
     shift = b.mean - a.mean
-    between = torch.outer(shift, shift) * (a.num_rows * b.num_rows / num_rows)
-    return Moments(num_rows, a.mean + shift * (b.num_rows / num_rows), a.scatter + b.scatter + between)
+    scatter = (a.scatter + b.scatter).addr_(shift, shift, alpha=a.num_rows * b.num_rows / num_rows)
+    return Moments(num_rows, a.mean + shift * (b.num_rows / num_rows), scatter)
 
 
 def frechet_distance(a: Moments, b: Moments) -> Tensor:

@@ -332,8 +332,11 @@ def test_a_submission_is_scored_as_its_folder(scores, folders):
         assert found[key] == expected[key], key
 
 
-def test_a_set_against_itself_has_no_distances(scores, folders):
+def test_a_set_against_itself_has_no_distances_and_is_called_copies(scores, folders, capsys):
+    scores("fake=fake", "real=real")
+    assert "copies" not in capsys.readouterr().out
     found = scores("fake=real", "real=real", "jpeg=false")
+    assert "all generated images are copies" in capsys.readouterr().out
     assert found["memorization_distance"] < 1e-9
     assert found["fid"] < 1e-6
     assert found["kid"] <= 0

@@ -119,8 +119,8 @@ def subjects(fake: Source, real: Source, source: Source | None = None) -> Subjec
 
 def result(**changes: Any) -> dict[str, Any]:
     return {
-        "fake": "folder <1>",
-        "real": "folder & 2",
+        "fake": "folder <u>1",
+        "real": "folder &amp; <u>2",
         "mode": "mode <m>",
         "comparable_with_kaggle": False,
         "features": {"title": "Features <f>"},
@@ -166,7 +166,7 @@ def test_every_text_is_escaped():
     assert {caption.rpartition(": ")[0] for caption in page.captions("Most changed")} == {*NASTY}
     assert page.texts["li"] == ["mode <m>", *skipped]
     assert page.texts["code"] == ["fidelity --input1 '<a> & b'", *skipped]
-    assert "folder <1>against folder & 2" in page.texts["p"]
+    assert "folder <u>1against folder &amp; <u>2" in page.texts["p"]
     assert "KID <i>" in page.texts["th"]
     assert any("On Features <f> features." in text for text in page.texts["p"])
 
@@ -262,10 +262,10 @@ def test_pictures_keep_their_proportions_within_192_pixels(size, shown):
 
 
 def test_the_mean_change_is_that_of_known_pictures():
-    before, after = Pictures([[10, 10, 10], [0, 0, 0], [255, 0, 9]]), Pictures([[40, 10, 10], [255] * 3, [255, 0, 9]])
+    before, after = Pictures([[10, 40, 9], [0, 0, 0], [255, 0, 9]]), Pictures([[40, 10, 9], [255] * 3, [255, 0, 9]])
     given = subjects(after, after, before)
     assert given.read_source is not None
-    assert mean_change(given.read_source, given.read_fake).tolist() == pytest.approx([10, 255, 0])
+    assert mean_change(given.read_source, given.read_fake).tolist() == pytest.approx([20, 255, 0])
 
 
 def test_the_most_and_the_least_changed_pictures_are_shown_in_order_before_and_after():
