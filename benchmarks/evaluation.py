@@ -176,7 +176,7 @@ def _peak_megabytes() -> float:
 
 
 def measure_statistics(num_rows: Mapping[str, int], width: int, repeats: int) -> dict[str, dict[str, Any]]:
-    """Measure all contenders in turn: medians of time and memory, and scores, by name."""
+    """Measure all contenders in turn: medians of time and memory, scores, and all times, by name."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)  # imported once, and each process starts from there
     found: dict[str, list[tuple[float, float, Scores]]] = {name: [] for name in CONTENDERS}
@@ -192,7 +192,8 @@ def measure_statistics(num_rows: Mapping[str, int], width: int, repeats: int) ->
     summary = {}
     for name, measured in found.items():
         seconds, megabytes, scores = zip(*measured, strict=True)
-        summary[name] = {"seconds": median(seconds), "megabytes": median(megabytes), "scores": scores[-1]}
+        middle = {"seconds": median(seconds), "megabytes": median(megabytes)}
+        summary[name] = {**middle, "scores": scores[-1], "all_seconds": seconds}
     return summary
 
 
@@ -228,6 +229,7 @@ def measure_extraction(features: str, weights: str, num_images: int, repeats: in
     difference = (results[features] - results[theirs]).abs().max() / results[theirs].abs().max()
     return {
         "images_per_second": {name: num_images / median(times) for name, times in seconds.items()},
+        "all_seconds": seconds,
         "largest_relative_difference": difference.item(),
     }
 

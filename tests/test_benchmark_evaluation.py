@@ -84,6 +84,14 @@ def test_a_report_says_where_and_how_it_was_made(report):
     assert report["date"]
 
 
+def test_the_time_is_the_median_of_all_which_are_kept(report):
+    for found in report["statistics"].values():
+        assert len(found["all_seconds"]) == 2
+        assert found["seconds"] == pytest.approx(np.mean(found["all_seconds"]))
+    for name, rate in report["extraction"]["images_per_second"].items():
+        assert rate == pytest.approx(2 / np.mean(report["extraction"]["all_seconds"][name]))
+
+
 def test_memory_is_what_a_contender_takes_beyond_what_was_there(report):
     matrix = WIDTH**2 * 8 / 1e6
     megabytes = {name: found["megabytes"] for name, found in report["statistics"].items()}

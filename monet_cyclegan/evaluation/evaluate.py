@@ -18,7 +18,7 @@ from rich.table import Table
 from monet_cyclegan import __version__
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.evaluation import fidelity
-from monet_cyclegan.evaluation.report import render_report
+from monet_cyclegan.evaluation.report import noting_changes, render_report
 from monet_cyclegan.evaluation.scores import Scores, noise_floor, score
 from monet_cyclegan.evaluation.subjects import Subjects, open_folders, open_translations
 from monet_cyclegan.images import write_image
@@ -52,7 +52,11 @@ def evaluate(cfg: DictConfig) -> None:
     real = cached_extract(
         partial(subjects.read_real, None), features, cfg.cache, len(subjects.real), "features of real images"
     )
-    fake = extract(subjects.read_fake(None), features, len(subjects.fake), "features of generated images")
+    changes: list[float] = []
+    fakes = subjects.read_fake(None)
+    if subjects.read_source:
+        fakes = noting_changes(fakes, subjects.read_source(None), changes)
+    fake = extract(fakes, features, len(subjects.fake), "features of generated images")
     scores, floor = score(fake, real, cfg.eps), noise_floor(real, cfg.eps, cfg.seed)
     result = describe(cfg, features, subjects, scores, floor)
     print_result(result, scores, floor, [*subjects.fake.skipped, *subjects.real.skipped])
@@ -60,7 +64,7 @@ def evaluate(cfg: DictConfig) -> None:
     output = Path(cfg.output)
     output.mkdir(parents=True, exist_ok=True)
     (output / "scores.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    page = render_report(result, rows(scores, floor), subjects, nearest_training(fake, real))
+    page = render_report(result, rows(scores, floor), subjects, nearest_training(fake, real), changes)
     (output / "report.html").write_text(page, encoding="utf-8")
     print(f"scores: {output / 'scores.json'}")
     print(f"report: {output / 'report.html'}")

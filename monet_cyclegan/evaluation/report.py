@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps
 from monet_cyclegan.page import data_uri, render_page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -25,7 +26,11 @@ _SIDE = 192  # pixels of a picture on the page
 
 
 def render_report(
-    result: dict[str, Any], lines: Sequence[tuple[str, list[str]]], subjects: Subjects, nearest: Nearest
+    result: dict[str, Any],
+    lines: Sequence[tuple[str, list[str]]],
+    subjects: Subjects,
+    nearest: Nearest,
+    changes: Sequence[float],
 ) -> str:
     """Render the page.
 
@@ -34,6 +39,7 @@ def render_report(
         lines: label and values of each line of the table.
         subjects: where to read the pictures from.
         nearest: for each generated image its nearest real one.
+        changes: for each generated image how far it is from what it was made from, in levels of 0 to 255.
     """
     parts = [
         f'<p class="soft">{escape(result["fake"])}<br>against {escape(result["real"])}</p>',
@@ -41,7 +47,7 @@ def render_report(
         _table(result, lines),
         _command(result),
         _closest(subjects, nearest),
-        *_changes(subjects),
+        *_changes(subjects, changes),
         _skipped(result["skipped"]),
     ]
     return render_page("Scores", parts)
@@ -90,36 +96,38 @@ def _closest(subjects: Subjects, nearest: Nearest) -> str:
     return f'<h2>Nearest to a real image</h2><p class="soft">{note}</p>{_row(pairs)}'
 
 
-def _changes(subjects: Subjects) -> list[str]:
+def _changes(subjects: Subjects, changes: Sequence[float]) -> list[str]:
     """The pictures that translation changed most and least, before and after."""
     read_source = subjects.read_source
     if read_source is None:
         return []
-    changes = mean_change(read_source, subjects.read_fake)
-    order = changes.argsort()
-    count = min(_CHANGED, len(order))
+    order = sorted((index for index, change in enumerate(changes) if not isnan(change)), key=changes.__getitem__)
     parts = []
-    for title, chosen in (("Most changed", order.flip(0)[:count]), ("Least changed", order[:count])):
-        indices = [int(index) for index in chosen]
+    for title, indices in (("Most changed", order[::-1][:_CHANGED]), ("Least changed", order[:_CHANGED])):
         pairs = zip(
             _pictures(read_source, indices),
             _pictures(subjects.read_fake, indices),
-            (f"{subjects.fake.source.name(index)}: {float(changes[index]):.1f} of 255" for index in indices),
+            (f"{subjects.fake.source.name(index)}: {changes[index]:.1f} of 255" for index in indices),
             strict=True,
         )
         parts.append(f"<h2>{title}</h2>{_row(pairs)}")
     return parts
 
 
-def mean_change(read_source: Read, read_fake: Read) -> Tensor:
-    """Mean absolute difference (N,), in levels of 0 to 255, between what was translated and what came of it."""
-    before = (image for batch in read_source(None) for image in batch)
-    after = (image for batch in read_fake(None) for image in batch.cpu())
-    changes = [
-        (a.float() - b.float()).abs().mean() if a.shape == b.shape else torch.tensor(torch.nan)
-        for a, b in zip(before, after, strict=True)
-    ]
-    return torch.stack(changes)
+def noting_changes(fakes: Iterable[Tensor], sources: Iterable[Tensor], changes: list[float]) -> Iterator[Tensor]:
+    """Hand generated batches through, and note how far each image is from the one that it was made from.
+
+    Args:
+        fakes: uint8 batches (n, 3, H, W).
+        sources: the same images before, however they are batched.
+        changes: takes the mean absolute differences, in levels of 0 to 255; NaN where the sizes differ.
+    """
+    before = (image for batch in sources for image in batch)
+    for batch in fakes:
+        for after, image in zip(batch.cpu(), before, strict=False):
+            same = after.shape == image.shape
+            changes.append(float((after.float() - image.float()).abs().mean()) if same else float("nan"))
+        yield batch
 
 
 def _pictures(read: Read, indices: Sequence[int]) -> list[str]:

@@ -59,10 +59,9 @@ def test_scores_are_those_of_their_definitions_and_generated_rows_come_first():
 
 @pytest.mark.parametrize(("num_fake", "num_real"), [(30, 40), (40, 30)])
 def test_kid_over_subsets_is_torch_fidelitys_with_its_defaults(num_fake, num_real):
-    fake, real = rows(num_fake, seed=1), rows(num_real, seed=2, shift=0.5)
+    fake, real = rows(num_fake, seed=1).double(), rows(num_real, seed=2, shift=0.5).double()
     found = score(fake, real, EPS)
-    settings = {"kid_subsets": 100, "kid_subset_size": 30, "verbose": False}
-    reference = kid_features_to_metric(fake.double(), real.double(), **settings)
+    reference = kid_features_to_metric(fake, real, kid_subsets=100, kid_subset_size=30, verbose=False)
     assert (found.subsets, found.subset_size) == (100, 30)
     assert found.kid_subsets == pytest.approx(reference["kernel_inception_distance_mean"], rel=1e-9)
     assert found.kid_subsets_deviation == pytest.approx(reference["kernel_inception_distance_std"], rel=1e-9)
