@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ANY_TYPE = frozenset({"trainer.devices"})  # a number, auto, or a list
+_ANY_LENGTH = frozenset({"eps"})
 _SHARES = frozenset({"data.val_a", "data.val_b"})  # a number of images, or a share below 1
 
 
@@ -58,7 +59,8 @@ def _expected_instead(key: str, default: Any, value: Any) -> str | None:
         return _expected_number(key, default, value)
     if isinstance(default, ListConfig) and default:
         numbers = not isinstance(default[0], str)
-        same = isinstance(value, ListConfig) and (len(value) == len(default) or not numbers)
+        free = not numbers or key in _ANY_LENGTH
+        same = isinstance(value, ListConfig) and (free or len(value) == len(default))
         if not same or any(_expected_instead(key, default[0], item) for item in value):
             return f"a list like {default}"
     if isinstance(default, DictConfig) and not isinstance(value, DictConfig):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
@@ -44,6 +45,8 @@ def evaluate(cfg: DictConfig) -> None:
         UserError: settings that don't go together, or fewer than two images on a side.
     """
     check_config(cfg)
+    output = make_folder("output", cfg.output)
+    make_folder("cache", cfg.cache)
     device = pick_device(cfg.device)
     features: FeatureExtractor = instantiate(cfg.features).to(device)
     subjects = open_translations(cfg, device) if cfg.ckpt else open_folders(cfg)
@@ -61,13 +64,21 @@ def evaluate(cfg: DictConfig) -> None:
     result = describe(cfg, features, subjects, scores, floor)
     print_result(result, scores, floor, [*subjects.fake.skipped, *subjects.real.skipped])
 
-    output = Path(cfg.output)
-    output.mkdir(parents=True, exist_ok=True)
     (output / "scores.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     page = render_report(result, rows(scores, floor), subjects, nearest_training(fake, real), changes)
-    (output / "report.html").write_text(page, encoding="utf-8")
+    # Names of files may hold what no encoding has.
+    (output / "report.html").write_text(page, encoding="utf-8", errors="backslashreplace")
     print(f"scores: {output / 'scores.json'}")
     print(f"report: {output / 'report.html'}")
+
+
+def make_folder(key: str, folder: str) -> Path:
+    """Make a folder that the setting ``key`` names; UserError if it can't be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}={folder} can't be made: {error.strerror or error}") from error
+    return Path(folder)
 
 
 def check_config(cfg: DictConfig) -> None:
@@ -81,24 +92,43 @@ def check_config(cfg: DictConfig) -> None:
     elif not (cfg.fake and cfg.real):
         missing = "fake" if not cfg.fake else "real"
         raise UserError(f"{missing}= is missing: give fake=DIR real=DIR, or ckpt=FILE data.root=DIR")
-    if cfg.jpeg not in ("auto", True, False):
+    else:
+        check_without_checkpoint(cfg)
+    if cfg.jpeg != "auto" and not isinstance(cfg.jpeg, bool):
         raise UserError(f"jpeg={cfg.jpeg} is not known: choose auto, true or false")
-    if cfg.limit is not None and cfg.limit < 2:
-        raise UserError(f"limit={cfg.limit} leaves too few images: scores need 2 or more")
-    if not cfg.eps or min(cfg.eps) <= 0:
-        raise UserError(f"eps={list(cfg.eps)} is not a list of distances above 0")
+    for key, least in {"limit": 2, "size": 1, "batch_size": 1, "seed": 0}.items():
+        _check_number(key, cfg[key], least, optional=key in ("limit", "size"))
+    if not OmegaConf.is_list(cfg.eps) or not cfg.eps or min(cfg.eps) <= 0:
+        raise UserError(f"eps={cfg.eps} is not a list of distances above 0")
+    for key in ("output", "cache"):
+        if not cfg[key]:
+            raise UserError(f"{key}={cfg[key]} is not a folder")
+
+
+def check_without_checkpoint(cfg: DictConfig) -> None:
+    """Refuse what only a checkpoint can use."""
+    settings = {"held_out": cfg.held_out or None, "direction": cfg.direction}
+    settings |= {f"data.{key}": value for key, value in cfg.data.items()}
+    for key, value in settings.items():
+        if value is not None:
+            raise UserError(f"{key}={value} is of use with ckpt=FILE only")
+
+
+def _check_number(key: str, value: Any, least: int, optional: bool) -> None:
+    if not (optional and value is None) and not (type(value) is int and value >= least):
+        why = ": scores need two images" if key == "limit" else ""
+        raise UserError(f"{key}={value} is not a whole number from {least}{', or null' if optional else ''}{why}")
 
 
 def keep_images(folder: Path, subjects: Subjects) -> None:
     """Write all images as they are scored, without loss, into ``folder``/fake and ``folder``/real."""
-    for name, images, read in (
-        ("fake", subjects.fake, subjects.read_fake),
-        ("real", subjects.real, subjects.read_real),
-    ):
+    sets = (("fake", subjects.fake, subjects.read_fake), ("real", subjects.real, subjects.read_real))
+    for name, _, _ in sets:
         if (folder / name).exists():
             raise UserError(
                 f"images={folder}: {folder / name} is there already, and its images would be mixed with new"
             )
+    for name, images, read in sets:
         index = 0
         for batch in read(None):
             for image in batch.cpu():
@@ -113,10 +143,13 @@ def describe(
     """All that is known of a measurement, as plain values."""
     fake, real = (f"{cfg.images}/fake", f"{cfg.images}/real") if cfg.images else (cfg.fake, cfg.real)
     as_scored = bool(cfg.images) or (subjects.untouched and subjects.fake.whole and subjects.real.whole)
-    in_folders = bool(cfg.images) or all(Path(folder or "").is_dir() for folder in (fake, real))
+    found_alike = bool(cfg.images) or all(
+        folder and Path(folder).is_dir() and fidelity.reads_alike(images, folder)
+        for images, folder in ((subjects.fake, fake), (subjects.real, real))
+    )
     weights = OmegaConf.select(cfg, "features.weights")
     command = None
-    if as_scored and in_folders:
+    if as_scored and found_alike:
         command = fidelity.command(features, weights, fake, real, scores.subset_size, *file_kinds(cfg, subjects))
     return {
         "mode": mode(cfg, features, subjects),
@@ -138,7 +171,19 @@ def describe(
 
 def as_plain(scores: Scores) -> dict[str, Any]:
     """The scores as JSON can hold them."""
-    return {**asdict(scores), "mifid": {str(eps): value for eps, value in scores.mifid.items()}}
+    plain = {**asdict(scores), "mifid": {str(eps): value for eps, value in scores.mifid.items()}}
+    return _without_nan(plain)
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: what could not be measured is null."""
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _without_nan(value)
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {key: replaced(value) for key, value in values.items()}
 
 
 def file_kinds(cfg: DictConfig, subjects: Subjects) -> tuple[frozenset[str], bool]:

@@ -7,10 +7,12 @@ is its ``fidelity`` command, with EfficientNet-Lite0 as a further extractor.
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.utils import glob_samples_paths
 
 from monet_cyclegan.metrics.features import EfficientNetLite0Features, FeatureExtractor, InceptionFeatures
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from monet_cyclegan.evaluation.image_sets import ImageSet
 
 LITE0 = "efficientnet-lite0"
 
@@ -56,6 +60,15 @@ def command(
     if not one_size:
         options += ["--batch-size", "1"]
     return shlex.join([*program, *options, "--input1", fake, "--input2", real])
+
+
+def reads_alike(images: ImageSet, folder: str) -> bool:
+    """Whether torch-fidelity finds the very same files in a folder, in the same order, and the same pixels in them."""
+    if not images.is_plain:
+        return False
+    suffixes = ",".join(suffix.lstrip(".") for suffix in images.suffixes)
+    found = glob_samples_paths(folder, samples_find_deep=True, samples_find_ext=suffixes, verbose=False)
+    return found == [os.path.realpath(path) for path in images.paths()]
 
 
 class _Lite0(FeatureExtractorBase):

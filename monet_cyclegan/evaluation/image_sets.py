@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 
 from monet_cyclegan.data.files import open_files
 from monet_cyclegan.data.pairs import to_tensor
 from monet_cyclegan.data.sources import EncodedSource, Source, TFRecordSource, open_source
 from monet_cyclegan.data.split import Subset
+from monet_cyclegan.data.survey import printable
 from monet_cyclegan.data.transforms import eval_transform
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.metrics.jpeg import jpeg_round_trip
@@ -24,7 +28,6 @@ from monet_cyclegan.randomness import generator
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    import numpy as np
     from torch import Tensor
 
 _JPEG = b"\xff\xd8\xff"
@@ -39,12 +42,18 @@ class ImageSet:
     source: Source
     whole: bool  # nothing was left out, by a limit or because it can't be read
     suffixes: frozenset[str]
-    sizes: frozenset[tuple[int, int]]  # (height, width)
+    sizes: frozenset[tuple[int, ...]]  # (height, width)
     is_jpeg: tuple[bool, ...]  # whether the image's file is compressed as the competition's are, or otherwise, by JPEG
+    is_plain: bool  # any reader sees the same pixels: no alpha, no rotation by EXIF, 8 bits
     skipped: tuple[str, ...]  # reasons, each with its file's name
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def paths(self) -> list[str]:
+        """Where the images lie, in their order."""
+        assert isinstance(self.source, Subset)
+        return [_path(self.source.source, int(index)) for index in self.source.indices]
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Preparation:
 
     Args:
         size: side in pixels of the square that it is brought to (short side, centre); None leaves it as it is.
-        jpeg: whether it is compressed: True, False, or "auto" for all but what is a JPEG file already.
+        jpeg: whether it is compressed: True, False, or "auto" for all but a JPEG file that keeps its size.
     """
 
     size: int | None
@@ -63,15 +72,19 @@ class Preparation:
         """Prepare an image (H, W, 3) uint8: (3, S, S)."""
         if self.size is not None and image.shape[:2] != (self.size, self.size):
             image = eval_transform(self.size)(image, 0)
+            is_jpeg = False  # any more
         prepared = to_tensor(image)
-        compress = not is_jpeg if self.jpeg == "auto" else bool(self.jpeg)
+        compress = not is_jpeg if self.jpeg == "auto" else self.jpeg
         return jpeg_round_trip(prepared[None])[0] if compress else prepared
 
     def leaves_alone(self, images: ImageSet) -> bool:
         """Whether all images of a set are scored as they lie in their files."""
-        same_size = self.size is None or images.sizes <= {(self.size, self.size)}
-        compressed = self.jpeg is True or (self.jpeg == "auto" and not all(images.is_jpeg))
-        return same_size and not compressed
+        compresses = self.jpeg is True or (self.jpeg == "auto" and not all(images.is_jpeg))
+        return self.keeps_sizes(images) and not compresses
+
+    def keeps_sizes(self, images: ImageSet) -> bool:
+        """Whether no image of a set is resized."""
+        return self.size is None or images.sizes <= {(self.size, self.size)}
 
 
 def open_image_set(key: str, path: str, limit: int | None = None, seed: int = 0) -> ImageSet:
@@ -101,12 +114,13 @@ def survey(key: str, source: Source, limit: int | None = None, seed: int = 0) ->
     chosen = range(len(source)) if limit is None else generator(seed).permutation(len(source))[:limit].tolist()
     order = sorted(chosen, key=lambda index: _path(source, index))
 
-    def look(index: int) -> tuple[tuple[int, int], bool] | str:
+    def look(index: int) -> _Look | str:
         try:
-            height, width, _ = source.load(index).shape
-            return (height, width), isinstance(source, EncodedSource) and source.read(index).startswith(_JPEG)
+            image = source.load(index)
+            encoded = source.read(index) if isinstance(source, EncodedSource) else b""
         except UserError as error:
-            return str(error)
+            return printable(str(error))
+        return _Look(image.shape[:2], encoded.startswith(_JPEG), _is_plain(encoded, image))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looks = [
@@ -126,8 +140,9 @@ def survey(key: str, source: Source, limit: int | None = None, seed: int = 0) ->
         Subset(source, indices),
         len(good) == len(source),
         frozenset(PurePosixPath(_path(source, index)).suffix.lower() for index in indices),
-        frozenset(size for _, (size, _) in good),
-        tuple(is_jpeg for _, (_, is_jpeg) in good),
+        frozenset(look.size for _, look in good),
+        tuple(look.is_jpeg for _, look in good),
+        all(look.is_plain for _, look in good),
         tuple(look for look in looks if isinstance(look, str)),
     )
 
@@ -169,6 +184,20 @@ def prepared_batches(
                 batch.append(image)
         if batch:
             yield torch.stack(batch)
+
+
+class _Look(NamedTuple):
+    size: tuple[int, ...]  # (height, width)
+    is_jpeg: bool
+    is_plain: bool
+
+
+def _is_plain(encoded: bytes, image: np.ndarray) -> bool:
+    """Whether Pillow alone, without the care that we take, decodes a file to the same image."""
+    if not encoded:
+        return False
+    with Image.open(io.BytesIO(encoded)) as opened:
+        return np.array_equal(np.asarray(opened.convert("RGB")), image)
 
 
 def _path(source: Source, index: int) -> str:

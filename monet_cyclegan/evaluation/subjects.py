@@ -70,7 +70,7 @@ def open_folders(cfg: DictConfig) -> Subjects:
         partial(prepared_batches, real, for_others, cfg.batch_size),
         partial(prepared_batches, source, for_others, cfg.batch_size) if source else None,
         str(cfg.fake),
-        compressed=bool(cfg.jpeg) or all(fake.is_jpeg),
+        compressed=bool(cfg.jpeg) or (all(fake.is_jpeg) and for_fake.keeps_sizes(fake)),
         untouched=for_fake.leaves_alone(fake) and for_others.leaves_alone(real),
     )
 
@@ -115,6 +115,9 @@ def open_translations(cfg: DictConfig, device: torch.device) -> Subjects:
 def _find_domains(cfg: DictConfig, saved: dict[str, Any]) -> Domains:
     """The data that the command names, else those of the training."""
     given = {key: value for key, value in cfg.data.items() if value is not None}
+    for key, other in (("a", "b"), ("b", "a")):
+        if key in given and other not in given:
+            raise UserError(f"data.{key}={given[key]} needs data.{other}, too")
     place = given if {"root", "a", "b"} & {*given} else {**saved, **given}
     if place.get("a") and place.get("b"):
         return open_domains(str(place["a"]), str(place["b"]))

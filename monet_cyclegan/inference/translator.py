@@ -34,18 +34,17 @@ class Translator:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Translate (H, W, 3) uint8 RGB to the same; UserError below 16 pixels."""
-        height, width = image.shape[:2]
-        if min(height, width) < SMALLEST_SIDE:
-            raise UserError(
-                f"an image of {width}x{height} pixels is too small, {SMALLEST_SIDE}x{SMALLEST_SIDE} is the least"
-            )
         batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
         return self.translate_batch(batch)[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
     @torch.inference_mode()
     def translate_batch(self, images: Tensor) -> Tensor:
-        """Translate uint8 images (N, 3, H, W) to the same, on the generator's device."""
+        """Translate uint8 images (N, 3, H, W) to the same, on the generator's device; UserError below 16 pixels."""
         height, width = images.shape[2:]
+        if min(height, width) < SMALLEST_SIDE:
+            raise UserError(
+                f"an image of {width}x{height} pixels is too small, {SMALLEST_SIDE}x{SMALLEST_SIDE} is the least"
+            )
         rows = torch.from_numpy(mirrored_indices(height, self.size_multiple)).to(self.device)
         columns = torch.from_numpy(mirrored_indices(width, self.size_multiple)).to(self.device)
         padded = images.to(self.device)[:, :, rows][:, :, :, columns]

@@ -47,8 +47,11 @@ def cached_extract(
     rows = extract(load(), features, total, label)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(unfinished, rows.numpy())
-    unfinished.replace(path)
+    try:
+        np.save(unfinished, rows.numpy())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return rows
 
 

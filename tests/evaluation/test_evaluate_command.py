@@ -256,7 +256,6 @@ def test_weights_that_are_not_there_are_named_with_a_way_out(command, folders, m
     assert ended.err.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a traceback, or no error at all")
 @pytest.mark.parametrize(
     "argument",
     [
@@ -284,7 +283,6 @@ def test_a_setting_that_cannot_be_used_is_answered_in_one_line(command, folders,
     assert argument.partition("=")[0] in ended.err or argument.partition("=")[2] in ended.err
 
 
-@pytest.mark.xfail(strict=True, reason="lists of numbers must be as long as the default")
 @pytest.mark.parametrize("eps", [[0.2], [0.1, 0.2], [0.05, 0.1, 0.2, 0.3]])
 def test_there_may_be_any_number_of_thresholds(command, folders, eps):
     assert command("fake=fake", "real=real", f"eps={eps}".replace(" ", "")).status == 0
@@ -392,7 +390,6 @@ def test_a_few_images_make_no_noise_floor_or_no_error_and_a_file_all_the_same(co
     assert math.isfinite(found["fid"])
 
 
-@pytest.mark.xfail(strict=True, reason="NaN is written, which is no JSON")
 @pytest.mark.parametrize(("num_fake", "num_real"), [(2, 6), (5, 2), (5, 4), (5, 5)])
 def test_a_score_that_is_not_a_number_leaves_the_file_valid(scores, num_fake, num_real):
     put("fake", numbered(num_fake, "jpg"))
@@ -444,7 +441,6 @@ def test_names_are_shown_as_they_are(scores):
     assert "<b>x" not in Path("out/report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.xfail(strict=True, reason="UnicodeEncodeError when the report is written, after all the work")
 def test_a_name_that_is_no_unicode_is_no_obstacle(scores, folders):
     content = Path("fake/0.jpg").read_bytes()
     try:
@@ -541,7 +537,6 @@ def test_images_are_kept_as_they_were_scored(scores):
         assert again[key] == first[key], key
 
 
-@pytest.mark.xfail(strict=True, reason="generated images are written before the other folder is looked at")
 def test_nothing_is_written_beside_images_of_another_run(command, folders):
     Path("kept/real").mkdir(parents=True)
     assert command("fake=fake", "real=real", "images=kept").status == 2
@@ -607,7 +602,6 @@ def test_the_mode_says_what_scores_on_the_standard_features_can_be_compared_with
     assert the_mode(AsStandard(), **settings) == (expected, expected.startswith(COMPETITION))
 
 
-@pytest.mark.xfail(strict=True, reason="a JPEG that was resized isn't compressed any more")
 def test_resized_jpegs_are_not_called_jpegs_of_256_pixels_unless_they_are_compressed_again(scores):
     put("fake", numbered(3, "jpg"), size=(300, 300))
     put("real", numbered(6, "jpg"), seed=50, size=(256, 256))
@@ -826,7 +820,6 @@ def test_a_mistake_with_a_checkpoint_is_answered_in_one_line(command, arguments,
     assert re.fullmatch(f"error: {line}\n", ended.err), ended.err
 
 
-@pytest.mark.xfail(strict=True, reason="it says that the checkpoint was trained on no files")
 def test_one_folder_of_two_is_said_to_be_missing(command):
     competition()
     checkpoint("x.ckpt", **TRAINED)
@@ -836,7 +829,6 @@ def test_one_folder_of_two_is_said_to_be_missing(command):
     assert "data.b" in ended.err
 
 
-@pytest.mark.xfail(strict=True, reason="the network's own ValueError, with a traceback")
 def test_images_too_small_for_the_network_are_refused_in_one_line(command):
     competition()
     checkpoint("x.ckpt", **TRAINED)

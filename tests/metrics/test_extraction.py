@@ -179,7 +179,6 @@ def test_a_write_that_is_interrupted_leaves_nothing_that_is_taken_for_rows(tmp_p
     torch.testing.assert_close(cached(tmp_path, pictures(), Colours()), rows)
 
 
-@pytest.mark.xfail(strict=True, reason="the unfinished file stays in the cache")
 def test_a_write_that_is_interrupted_leaves_no_file(tmp_path, interrupted):
     with pytest.raises(KeyboardInterrupt):
         interrupted(40)
