@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchmetrics import Metric
 
-from monet_cyclegan.metrics.frechet import Moments, frechet_distance, frechet_distance_of_rows, merge, moments
+from monet_cyclegan.metrics.frechet import Moments, add_rows, frechet_distance, frechet_distance_of_rows, merge
 from monet_cyclegan.metrics.kernel import kernel_distance, kernel_distance_over_subsets
 from monet_cyclegan.metrics.memorization import EPS, memorization_distance, mifid
 
@@ -73,11 +73,10 @@ class FrechetInceptionDistance(FeatureMetric):
 
     def __init__(self, features: nn.Module, **kwargs: Any) -> None:
         super().__init__(features, **kwargs)
-        width = no_rows(features).shape[1]
         for kind in KINDS:  # a process each in front, once they are joined
             self.add_state(f"{kind}_count", torch.zeros((), dtype=torch.float64), dist_reduce_fx=None)
-            self.add_state(f"{kind}_mean", torch.zeros(width, dtype=torch.float64), dist_reduce_fx=None)
-            self.add_state(f"{kind}_scatter", torch.zeros(width, width, dtype=torch.float64), dist_reduce_fx=None)
+            self.add_state(f"{kind}_mean", torch.zeros(0, dtype=torch.float64), dist_reduce_fx=None)
+            self.add_state(f"{kind}_scatter", torch.zeros(0, 0, dtype=torch.float64), dist_reduce_fx=None)
         self._waiting: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
 
     def _take(self, rows: Tensor, real: bool) -> None:
@@ -90,7 +89,7 @@ class FrechetInceptionDistance(FeatureMetric):
         rows = self._waiting[kind]
         self._waiting[kind] = []
         if rows:
-            self._set(kind, merge(self._moments(kind), moments(torch.cat(rows))))
+            self._set(kind, add_rows(self._moments(kind), torch.cat(rows)))
 
     def _set(self, kind: str, found: Moments) -> None:
         setattr(self, f"{kind}_count", torch.tensor(found.num_rows, dtype=torch.float64, device=self.device))
@@ -105,9 +104,13 @@ class FrechetInceptionDistance(FeatureMetric):
         return reduce(merge, parts)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Sum up what waits before the processes' sums are joined; also called before a single process computes."""
+        """Sum up what waits; a process without images gets zeros as wide. Also called before a single one computes."""
         for kind in KINDS:
             self._sum_up(kind)
+            if not getattr(self, f"{kind}_count").any():
+                width = no_rows(self.features).shape[1]
+                zeros = torch.zeros(width, width, dtype=torch.float64)
+                self._set(kind, Moments(0, zeros[0], zeros))
         super().sync(*args, **kwargs)
 
     def merge_state(self, incoming_state: Any) -> None:
@@ -115,7 +118,8 @@ class FrechetInceptionDistance(FeatureMetric):
         for kind in KINDS:
             self._sum_up(kind)
             incoming_state._sum_up(kind)
-            self._set(kind, merge(self._moments(kind), incoming_state._moments(kind)))
+            found = merge(self._moments(kind), incoming_state._moments(kind))
+            self._set(kind, Moments(found.num_rows, found.mean.clone(), found.scatter.clone()))
 
     def reset(self) -> None:
         """Forget all images."""
@@ -160,7 +164,8 @@ class _RowMetric(FeatureMetric):
         held = getattr(self, kind)
         if isinstance(held, torch.Tensor):  # after the processes' states were joined
             return held
-        held[:] = [torch.cat(held)]  # which frees the batches
+        if len(held) > 1:
+            held[:] = [torch.cat(held)]  # which frees the batches
         return held[0]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256  # rows turned into float64 at once
 ROUNDING = 1e-12  # share of the two variances below which a distance can't be told from zero
+SPARE = 16  # directions beyond the rank
 
 
 class Moments(NamedTuple):
@@ -32,10 +33,26 @@ def moments(rows: Tensor) -> Moments:
     """Sum rows (N, D) up, some at a time."""
     mean = _mean(rows)
     scatter = mean.new_zeros(len(mean), len(mean))
+    _add_scatter(scatter, rows, mean)
+    return Moments(len(rows), mean, scatter)
+
+
+def add_rows(known: Moments, rows: Tensor) -> Moments:
+    """The same as `merge` with the moments of rows (N, D), but in the memory of what is known, which is overwritten."""
+    if not known.num_rows:
+        return moments(rows)
+    mean = _mean(rows)
+    _add_scatter(known.scatter, rows, mean)
+    num_rows = known.num_rows + len(rows)
+    shift = mean - known.mean
+    known.scatter.addr_(shift, shift, alpha=known.num_rows * len(rows) / num_rows)
+    return Moments(num_rows, known.mean + shift * (len(rows) / num_rows), known.scatter)
+
+
+def _add_scatter(scatter: Tensor, rows: Tensor, mean: Tensor) -> None:
     for chunk in _chunks(rows):
         chunk -= mean
         scatter.addmm_(chunk.T, chunk)
-    return Moments(len(rows), mean, scatter)
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -55,12 +72,24 @@ def frechet_distance(a: Moments, b: Moments) -> Tensor:
     fewer, more = sorted((a, b), key=lambda moments: moments.num_rows)
     rank = min(fewer.num_rows - 1, len(fewer.mean))
     # Scatters, scaled as late as can be: a copy of one is 34 MB with Inception's features.
-    values, vectors = torch.linalg.eigh(fewer.scatter)  # in ascending order
-    factor = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()  # scatter = factor factorᵀ
+    factor = _factor(fewer.scatter, rank)
     freedom_fewer, freedom_more = fewer.num_rows - 1, more.num_rows - 1
     root = _sum_of_roots(factor.T @ more.scatter @ factor, rank) / (freedom_fewer * freedom_more) ** 0.5
     traces = fewer.scatter.trace() / freedom_fewer + more.scatter.trace() / freedom_more
     return _combine(a.mean, b.mean, traces, root)
+
+
+def _factor(scatter: Tensor, rank: int) -> Tensor:
+    """Give F (D, rank) with F Fᵀ = scatter, whose rank is at most ``rank``."""
+    basis = None
+    if rank + SPARE < len(scatter):  # products with so many random directions span all columns
+        noise = torch.Generator().manual_seed(0)
+        directions = torch.randn(len(scatter), rank + SPARE, generator=noise, dtype=torch.float64)
+        basis = torch.linalg.qr(scatter @ directions).Q
+        scatter = basis.T @ scatter @ basis
+    values, vectors = torch.linalg.eigh(scatter)  # in ascending order
+    factor = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()
+    return factor if basis is None else basis @ factor
 
 
 def frechet_distance_of_rows(a: Tensor, b: Tensor) -> Tensor:

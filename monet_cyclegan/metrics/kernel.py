@@ -60,19 +60,48 @@ def kernel_distance_over_subsets(
         raise ValueError(f"subsets of {subset_size} can't be drawn from {len(a)} and {len(b)} rows")
     a, b = _ready(a), _ready(b)
     rng = np.random.RandomState(seed)  # torch-fidelity's, whose draws these are
-    values = []
-    for _ in range(subsets):
-        rows_a = torch.from_numpy(rng.choice(len(a), subset_size, replace=False))
-        rows_b = torch.from_numpy(rng.choice(len(b), subset_size, replace=False))
-        values.append(_unbiased(a[rows_a], b[rows_b]))
-    drawn = torch.stack(values)
-    return Estimate(drawn.mean(), drawn.std(correction=0))
+    draws = [[torch.from_numpy(rng.choice(len(x), subset_size, replace=False)) for x in (a, b)] for _ in range(subsets)]
+    drawn_a, drawn_b = map(torch.stack, zip(*draws, strict=True))  # (S, K) each
+    within = _within_subsets(a, drawn_a) + _within_subsets(b, drawn_b)
+    values = within / (subset_size * (subset_size - 1)) - 2 * _across_subsets(a, drawn_a, b, drawn_b) / subset_size**2
+    return Estimate(values.mean(), values.std(correction=0))
 
 
-def _unbiased(a: Tensor, b: Tensor) -> Tensor:
-    n, m = len(a), len(b)
-    across, _ = _sums_across(a, b)
-    return _sums_within(a).sum() / (n * (n - 1)) + _sums_within(b).sum() / (m * (m - 1)) - 2 * across.sum() / (n * m)
+def _within_subsets(rows: Tensor, drawn: Tensor) -> Tensor:
+    # Sums in one tensor: small ones between the large would keep those from being freed.
+    sums = torch.zeros(len(drawn), dtype=torch.float64)
+    if 2 * drawn.numel() * drawn.shape[1] < len(rows) ** 2:  # fewer pairs in all subsets than in the whole set
+        for subset, chosen in enumerate(drawn):
+            sums[subset] = _sums_within(rows[chosen]).sum()
+        return sums
+    member = _membership(drawn, len(rows))
+    for start in range(0, len(rows), CHUNK):
+        left, member_left = rows[start : start + CHUNK], member[start : start + CHUNK]
+        sums += (member_left * (_kernel(left, left).fill_diagonal_(0).double() @ member_left)).sum(0)
+        for other in range(start + CHUNK, len(rows), CHUNK):
+            block = _kernel(left, rows[other : other + CHUNK]).double()
+            sums += 2 * (member_left * (block @ member[other : other + CHUNK])).sum(0)
+    return sums
+
+
+def _across_subsets(a: Tensor, drawn_a: Tensor, b: Tensor, drawn_b: Tensor) -> Tensor:
+    sums = torch.zeros(len(drawn_a), dtype=torch.float64)
+    if drawn_a.numel() * drawn_a.shape[1] < len(a) * len(b):
+        for subset, (chosen_a, chosen_b) in enumerate(zip(drawn_a, drawn_b, strict=True)):
+            sums[subset] = _sums_across(a[chosen_a], b[chosen_b])[0].sum()
+        return sums
+    member_a, member_b = _membership(drawn_a, len(a)), _membership(drawn_b, len(b))
+    for start in range(0, len(a), CHUNK):
+        left, member_left = a[start : start + CHUNK], member_a[start : start + CHUNK]
+        for other in range(0, len(b), CHUNK):
+            block = _kernel(left, b[other : other + CHUNK]).double()
+            sums += (member_left * (block @ member_b[other : other + CHUNK])).sum(0)
+    return sums
+
+
+def _membership(drawn: Tensor, num_rows: int) -> Tensor:
+    """Turn indices (S, K) into (``num_rows``, S), 1 where a row is in a subset, so that a block of pairs serves all."""
+    return torch.zeros(num_rows, len(drawn), dtype=torch.float64).scatter_(0, drawn.T, 1)
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:

@@ -173,3 +173,18 @@ def test_another_seed_draws_other_subsets_and_the_same_seed_the_same():
 def test_subsets_larger_than_a_set_are_refused_with_the_numbers(n, m):
     with pytest.raises(ValueError, match=f"subsets of 10 can't be drawn from {n} and {m} rows"):
         kernel_distance_over_subsets(rows(n, 4), rows(m, 4), subset_size=10)
+
+
+@pytest.mark.parametrize("subsets", [2, 60])  # fewer pairs in all subsets than in the sets, and more
+@pytest.mark.parametrize("chunk", [4, 512])
+def test_over_subsets_it_is_the_estimate_of_each_subset_by_itself(monkeypatch, subsets, chunk):
+    monkeypatch.setattr(kernel, "CHUNK", chunk)
+    a, b = rows(25, 6), rows(19, 6, seed=1, shift=0.3)
+    rng = np.random.RandomState(3)
+    values = []
+    for _ in range(subsets):
+        chosen = (rng.choice(len(x), 7, replace=False) for x in (a, b))
+        values.append(brute_force(*(x[torch.from_numpy(index)] for x, index in zip((a, b), chosen, strict=True))))
+    found = kernel_distance_over_subsets(a, b, subsets, 7, seed=3)
+    assert found.value.item() == pytest.approx(np.mean(values), rel=1e-9)
+    assert found.error.item() == pytest.approx(np.std(values), rel=1e-9)
