@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
-from rich.errors import LiveError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
@@ -28,13 +27,10 @@ def track(batches: Iterable[Batch], total: int, label: str, line_every_s: float 
     """
     console = Console(stderr=True)
     if console.is_terminal:
-        try:
-            with Progress(*_COLUMNS, console=console, transient=True) as progress:
-                task = progress.add_task(label, total=total)
-                yield from _counted(batches, lambda done: progress.update(task, completed=done))
-            return
-        except LiveError:  # the trainer's own bar is on the screen; the loop hasn't started
-            pass
+        with Progress(*_COLUMNS, console=console, transient=True) as progress:
+            task = progress.add_task(label, total=total)
+            yield from _counted(batches, lambda done: progress.update(task, completed=done))
+        return
     started = last = time.monotonic()
 
     def line(done: int) -> None:

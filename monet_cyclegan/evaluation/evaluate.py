@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from monet_cyclegan.metrics.features import FeatureExtractor
 
-COPIES = 1e-6  # memorization distance of re-encoded copies and below
+COPIES = 1e-6  # memorization distance that only the same pixels have; q75 copies encoded once more have 2e-4
 LISTED = 5  # skipped files that are named on the screen
 
 
@@ -62,7 +62,7 @@ def evaluate(cfg: DictConfig) -> None:
     fake = extract(fakes, features, len(subjects.fake), "features of generated images")
     scores, floor = score(fake, real, cfg.eps), noise_floor(real, cfg.eps, cfg.seed)
     result = describe(cfg, features, subjects, scores, floor)
-    print_result(result, scores, floor, [*subjects.fake.skipped, *subjects.real.skipped])
+    print_result(result, scores, floor, subjects.skipped)
 
     (output / "scores.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     page = render_report(result, rows(scores, floor), subjects, nearest_training(fake, real), changes)
@@ -132,7 +132,7 @@ def keep_images(folder: Path, subjects: Subjects) -> None:
         index = 0
         for batch in read(None):
             for image in batch.cpu():
-                stem = images.source.name(index).replace("/", "_")
+                stem = images.source.name(index).replace("/", "_")[-100:]  # names may be 255 bytes long
                 write_image(folder / name / f"{index:05d}_{stem}.png", image.permute(1, 2, 0).numpy())
                 index += 1
 
@@ -143,23 +143,27 @@ def describe(
     """All that is known of a measurement, as plain values."""
     fake, real = (f"{cfg.images}/fake", f"{cfg.images}/real") if cfg.images else (cfg.fake, cfg.real)
     as_scored = bool(cfg.images) or (subjects.untouched and subjects.fake.whole and subjects.real.whole)
+    suffixes, one_size = file_kinds(cfg, subjects)
     found_alike = bool(cfg.images) or all(
-        folder and Path(folder).is_dir() and fidelity.reads_alike(images, folder)
+        folder and Path(folder).is_dir() and fidelity.reads_alike(images, folder, suffixes)
         for images, folder in ((subjects.fake, fake), (subjects.real, real))
     )
     weights = OmegaConf.select(cfg, "features.weights")
     command = None
     if as_scored and found_alike:
-        command = fidelity.command(features, weights, fake, real, scores.subset_size, *file_kinds(cfg, subjects))
+        command = fidelity.command(features, weights, fake, real, scores.subset_size, suffixes, one_size)
     return {
         "mode": mode(cfg, features, subjects),
         "comparable_with_kaggle": is_like_kaggle(cfg, features, subjects),
         "features": {"title": features.title, "standard": features.is_standard, "fingerprint": features.fingerprint},
         "jpeg": cfg.jpeg,
         "size": cfg.size,
+        "limit": cfg.limit,
+        "held_out": cfg.held_out,
+        "seed": cfg.seed,
         "fake": subjects.title,
         "real": subjects.real.source.location,
-        "skipped": [*subjects.fake.skipped, *subjects.real.skipped],
+        "skipped": list(subjects.skipped),
         **as_plain(scores),
         "noise_floor": floor and as_plain(floor),
         "torch_fidelity": command,

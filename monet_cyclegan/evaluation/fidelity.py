@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -17,13 +18,12 @@ from torch_fidelity.utils import glob_samples_paths
 from monet_cyclegan.metrics.features import EfficientNetLite0Features, FeatureExtractor, InceptionFeatures
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from monet_cyclegan.evaluation.image_sets import ImageSet
 
 LITE0 = "efficientnet-lite0"
+FOUND_ANYWAY = frozenset({".png", ".jpg", ".jpeg"})  # unless other kinds are asked for
 
 
 def command(
@@ -49,26 +49,36 @@ def command(
     if isinstance(features, InceptionFeatures):
         program = ["fidelity"]
         if weights is not None:
-            program += ["--feature-extractor-weights-path", str(weights)]
+            program += ["--feature-extractor-weights-path", str(Path(weights).expanduser())]
     elif isinstance(features, EfficientNetLite0Features):
         program = ["python", "-m", "monet_cyclegan.evaluation.fidelity", "--feature-extractor", LITE0]
     else:
         return None
     options = ["--fid", "--kid", "--kid-subset-size", str(subset_size), "--samples-find-deep", "--no-cache"]
-    if suffixes - {".png", ".jpg", ".jpeg"}:
-        options += ["--samples-find-ext", ",".join(sorted(suffix.lstrip(".") for suffix in suffixes))]
+    if suffixes - FOUND_ANYWAY:
+        options += ["--samples-find-ext", _listed(suffixes)]
     if not one_size:
         options += ["--batch-size", "1"]
     return shlex.join([*program, *options, "--input1", fake, "--input2", real])
 
 
-def reads_alike(images: ImageSet, folder: str) -> bool:
-    """Whether torch-fidelity finds the very same files in a folder, in the same order, and the same pixels in them."""
+def reads_alike(images: ImageSet, folder: str, suffixes: frozenset[str]) -> bool:
+    """Whether torch-fidelity finds the very same files in a folder, in the same order, and the same pixels in them.
+
+    Args:
+        images: what was scored.
+        folder: where torch-fidelity would look for it.
+        suffixes: of both sets' files.
+    """
     if not images.is_plain:
         return False
-    suffixes = ",".join(suffix.lstrip(".") for suffix in images.suffixes)
-    found = glob_samples_paths(folder, samples_find_deep=True, samples_find_ext=suffixes, verbose=False)
+    kinds = _listed(suffixes if suffixes - FOUND_ANYWAY else FOUND_ANYWAY)
+    found = glob_samples_paths(folder, samples_find_deep=True, samples_find_ext=kinds, verbose=False)
     return found == [os.path.realpath(path) for path in images.paths()]
+
+
+def _listed(suffixes: frozenset[str]) -> str:
+    return ",".join(sorted(suffix.lstrip(".") for suffix in suffixes))
 
 
 class _Lite0(FeatureExtractorBase):

@@ -101,7 +101,7 @@ def open_image_set(key: str, path: str, limit: int | None = None, seed: int = 0)
     images = survey(key, source, limit, seed)
     others = len(files.names()) - len(source)
     if others > 0 and not isinstance(source, TFRecordSource):
-        return replace(images, skipped=(f"{path}: {others} files that are no images", *images.skipped))
+        return replace(images, skipped=(f"{path}: files that are no images: {others}", *images.skipped))
     return images
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monet_cyclegan.checkpoint import build_generator, directions, load_checkpoint, saved_config
@@ -45,6 +46,7 @@ class Subjects:
         title: the generated images in words.
         compressed: whether all generated images are JPEGs when they are scored.
         untouched: whether all images are scored as they lie in their files.
+        skipped: what was left out, and why.
     """
 
     fake: ImageSet
@@ -55,6 +57,7 @@ class Subjects:
     title: str
     compressed: bool
     untouched: bool
+    skipped: tuple[str, ...]
 
 
 def open_folders(cfg: DictConfig) -> Subjects:
@@ -72,6 +75,7 @@ def open_folders(cfg: DictConfig) -> Subjects:
         str(cfg.fake),
         compressed=bool(cfg.jpeg) or (all(fake.is_jpeg) and for_fake.keeps_sizes(fake)),
         untouched=for_fake.leaves_alone(fake) and for_others.leaves_alone(real),
+        skipped=(*fake.skipped, *real.skipped, *(source.skipped if source else ())),
     )
 
 
@@ -109,6 +113,7 @@ def open_translations(cfg: DictConfig, device: torch.device) -> Subjects:
         f"{cfg.ckpt} ({direction}) on {which} of {translated.location}",
         compressed=bool(cfg.jpeg),
         untouched=False,
+        skipped=(*images.skipped, *real.skipped),
     )
 
 
@@ -122,7 +127,12 @@ def _find_domains(cfg: DictConfig, saved: dict[str, Any]) -> Domains:
     if place.get("a") and place.get("b"):
         return open_domains(str(place["a"]), str(place["b"]))
     if place.get("root"):
-        swap = place.get("swap", saved.get("swap", False) if place.get("root") == saved.get("root") else False)
+        swap = place.get("swap", saved.get("swap", False))
+        same = Path(str(place["root"])).resolve() == Path(str(saved.get("root"))).resolve()
+        if swap and not same and "swap" not in given:
+            raise UserError(
+                f"ckpt={cfg.ckpt} was trained with A and B swapped: add data.swap=true, or false, for data.root"
+            )
         return find_domains(str(place["root"]), bool(swap))
     raise UserError(f"ckpt={cfg.ckpt} was trained on no files: give data.root=DIR, or data.a=DIR and data.b=DIR")
 

@@ -165,7 +165,7 @@ class _RowMetric(FeatureMetric):
         if isinstance(held, torch.Tensor):  # after the processes' states were joined
             return held
         if len(held) > 1:
-            held[:] = [torch.cat(held)]  # which frees the batches
+            held[:] = [_join(held)]
         return held[0]
 
 
@@ -229,6 +229,17 @@ class MiFID(_RowMetric):
     def scores(self) -> dict[str, Tensor]:
         """MiFID, FID and the memorization distance."""
         return {"mifid": self.compute(), "fid": self.fid, "memorization_distance": self.memorization_distance}
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    """Join rows, and empty the list meanwhile, so that they aren't all held twice."""
+    joined = parts[0].new_empty(sum(map(len, parts)), parts[0].shape[1])
+    end = len(joined)
+    while parts:
+        part = parts.pop()
+        joined[end - len(part) : end] = part
+        end -= len(part)
+    return joined
 
 
 def no_rows(features: nn.Module) -> Tensor:

@@ -162,7 +162,7 @@ def test_what_is_skipped_is_told_by_name_and_reason(tmp_path):
     others, *broken = found.skipped
     assert names(found) == ["0", "z/9"]
     assert not found.whole
-    assert others == f"{tmp_path}: 2 files that are no images"
+    assert others == f"{tmp_path}: files that are no images: 2"
     assert [reason.split(": ")[0] for reason in broken] == [
         str(tmp_path / name) for name in ("cut.jpg", "empty.png", "text.png")
     ]

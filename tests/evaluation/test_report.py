@@ -114,7 +114,7 @@ def subjects(fake: Source, real: Source, source: Source | None = None) -> Subjec
     def read(images: Source | None) -> Any:
         return images and partial(prepared_batches, image_set(images), Preparation(None, jpeg=False), 2)
 
-    return Subjects(image_set(fake), image_set(real), read(fake), read(real), read(source), "fake", True, True)
+    return Subjects(image_set(fake), image_set(real), read(fake), read(real), read(source), "fake", True, True, ())
 
 
 def result(**changes: Any) -> dict[str, Any]:
