@@ -5,6 +5,7 @@ Tests import these by name: ``from conftest import tiny_model``.
 
 from __future__ import annotations
 
+import io
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,11 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import albumentations as A
 import numpy as np
+import pytest
 import torch
 from lightning import Trainer
+from torch import nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from monet_cyclegan.cyclegan import CycleGAN
 from monet_cyclegan.data.datamodule import UnpairedDataModule
@@ -95,3 +99,34 @@ def tiny_trainer(tmp_path: Path, callbacks: Sequence[Callback] = (), **overrides
         "default_root_dir": tmp_path,
     }
     return Trainer(callbacks=list(callbacks), **{**options, **overrides})
+
+
+class UntrainedInception(FeatureExtractorInceptionV3):
+    """torch-fidelity's network without its weights."""
+
+    def __init__(self) -> None:
+        nothing = io.BytesIO()
+        torch.save({}, nothing)
+        nothing.seek(0)
+        super().__init__("inception-v3-compat", ["2048"], feature_extractor_weights_path=nothing)
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        assert state_dict == {}
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights and statistics under which Inception's features are of order 1 and differ by image."""
+    network = UntrainedInception()
+    noise = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=noise)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.8, 1.2, generator=noise)
+            module.bias.data.uniform_(-0.2, 0.2, generator=noise)
+            module.running_mean.uniform_(-0.2, 0.2, generator=noise)
+            module.running_var.uniform_(0.5, 1.5, generator=noise)
+    path = tmp_path_factory.mktemp("weights") / "random weights.pth"
+    torch.save(network.state_dict(), path)
+    return path

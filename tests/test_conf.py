@@ -197,6 +197,19 @@ def test_every_option_of_the_model_is_among_those_that_train():
     assert {(part, option) for part in parts for option in options(part)} <= chosen
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", options("features"))
+def test_each_option_of_features_scores_what_was_trained(composed, tmp_path, inception_file, choice):
+    weights = [f"features.weights='{inception_file}'"] if choice == "inception" else []
+    objective = ["objective=val/mifid"] if choice != "none" else []
+    tiny = [argument for argument in TINY if not argument.startswith("debug")]
+    short = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.check_val_every_n_epoch=1"]
+    choices = [f"features={choice}", *weights, *objective, "logger=csv"]
+    train(composed("data=synthetic", *tiny, *SCENES, RESNET, PATCHES, *short, "data.num_workers=0", *choices))
+    metrics = (tmp_path / "run" / "metrics.csv").read_text(encoding="utf-8")
+    assert ("val/mifid" in metrics) == (choice != "none")
+
+
 @pytest.mark.parametrize("debug", ["limit", "overfit", "profiler"])
 def test_each_way_to_debug_runs(composed, tmp_path, debug):
     tiny = [argument for argument in TINY if not argument.startswith("debug")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shlex
@@ -13,13 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from test_image_sets import tfrecord
-from torch import Tensor, nn
 from torch_fidelity import registry
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from monet_cyclegan.evaluation import fidelity
 from monet_cyclegan.evaluation.evaluate import evaluate
@@ -28,39 +24,10 @@ from monet_cyclegan.metrics.features import EfficientNetLite0Features, FeatureEx
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
 CONF = Path(__file__).parents[2] / "conf"
 LITE0, INCEPTION = "features=efficientnet_lite0", "features=inception"
-
-
-class UntrainedInception(FeatureExtractorInceptionV3):
-    """torch-fidelity's network without its weights."""
-
-    def __init__(self) -> None:
-        nothing = io.BytesIO()
-        torch.save({}, nothing)
-        nothing.seek(0)
-        super().__init__("inception-v3-compat", ["2048"], feature_extractor_weights_path=nothing)
-
-    def load_state_dict(self, state_dict: Any) -> None:
-        assert state_dict == {}
-
-
-@pytest.fixture
-def inception_file(tmp_path: Path) -> Path:
-    """Random weights and statistics under which Inception's features are of order 1 and differ by image."""
-    network = UntrainedInception()
-    noise = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=noise)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0.8, 1.2, generator=noise)
-            module.bias.data.uniform_(-0.2, 0.2, generator=noise)
-            module.running_mean.uniform_(-0.2, 0.2, generator=noise)
-            module.running_var.uniform_(0.5, 1.5, generator=noise)
-    path = tmp_path / "random weights.pth"
-    torch.save(network.state_dict(), path)
-    return path
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:

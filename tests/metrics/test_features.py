@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
 import socket
@@ -24,37 +23,6 @@ from monet_cyclegan.metrics.kernel import kernel_distance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-class UntrainedInception(FeatureExtractorInceptionV3):
-    """torch-fidelity's network without its weights."""
-
-    def __init__(self) -> None:
-        nothing = io.BytesIO()
-        torch.save({}, nothing)
-        nothing.seek(0)
-        super().__init__("inception-v3-compat", ["2048"], feature_extractor_weights_path=nothing)
-
-    def load_state_dict(self, state_dict: Any) -> None:
-        assert state_dict == {}
-
-
-@pytest.fixture(scope="module")
-def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights and statistics under which Inception's features are of order 1 and differ by image."""
-    network = UntrainedInception()
-    noise = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=noise)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0.8, 1.2, generator=noise)
-            module.bias.data.uniform_(-0.2, 0.2, generator=noise)
-            module.running_mean.uniform_(-0.2, 0.2, generator=noise)
-            module.running_var.uniform_(0.5, 1.5, generator=noise)
-    path = tmp_path_factory.mktemp("weights") / "random.pth"
-    torch.save(network.state_dict(), path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +78,7 @@ def test_inception_gives_torch_fidelitys_features(inception, inception_file):
 
 def test_other_weights_than_fids_are_not_called_standard(inception, inception_file):
     assert not inception.is_standard
-    assert inception.title == "Inception with the weights random.pth"
+    assert inception.title == "Inception with the weights random weights.pth"
     assert inception.fingerprint == hashlib.sha256(inception_file.read_bytes()).hexdigest()
 
 
