@@ -20,6 +20,7 @@ RUN pip install --no-cache-dir "$(grep '^uv==' constraints.txt)" \
 
 COPY train.py predict.py evaluate.py ./
 COPY conf conf
+COPY hydra_plugins hydra_plugins
 COPY monet_cyclegan monet_cyclegan
 
 # Any user may write here, so that --user works.

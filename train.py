@@ -16,8 +16,8 @@ CONF = Path(__file__).resolve().parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
-def main(cfg: DictConfig) -> float | None:
-    """Train, and give a sweep its objective."""
+def main(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
+    """Train, and give a sweep its objectives."""
     with in_job(cfg, CONF, "train"):
         from monet_cyclegan.training import train  # torch takes seconds to import; a misspelt key shouldn't wait for it
 

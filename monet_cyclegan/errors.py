@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a person can put right."""
+"""The exception for mistakes that a person can put right, and two for runs that end early on purpose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """A run ended on a signal, after its checkpoint was saved."""
+    """A run ended on a signal, after its checkpoint was saved; `command` goes on with it."""
 
-    def __init__(self, signal_name: str, checkpoint: object):
-        super().__init__(f"stopped by {signal_name}; go on with: python train.py ckpt_path={checkpoint}")
+    def __init__(self, signal_name: str, command: str):
+        super().__init__(signal_name, command)  # all that it needs to be made again in another process
+        self.signal_name = signal_name
+        self.command = command
+
+    def __str__(self) -> str:
+        return f"stopped by {self.signal_name}; go on with: {self.command}"
+
+
+class Pruned(Exception):  # noqa: N818 - not an error: other trials do better
+    """A trial of a search ended early: its text says at which evaluation and value."""

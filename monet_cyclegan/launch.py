@@ -6,17 +6,19 @@ import os
 import re
 import sys
 import traceback
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from dotenv import load_dotenv
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from monet_cyclegan.config import check_types, describe, key_of
-from monet_cyclegan.errors import Interrupted, UserError
+from monet_cyclegan.errors import Interrupted, Pruned, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _HYDRA_FULL_ERROR = "HYDRA_FULL_ERROR"
+_FROM_ROOT = "_/"  # stands for the / of an absolute path in the name of a config
 _TRACEBACKS = "MONET_CYCLEGAN_TRACEBACKS"  # what the user set; processes started by this one see it, too
 _PLAIN_OVERRIDE = re.compile(  # no interpolation, nothing of Hydra's own, no config file from elsewhere
     r"""[+~]{0,2} (?!hydra\b) (
@@ -41,7 +44,8 @@ def launch(main: Callable[[], Any], config_dir: Path, config_name: str) -> None:
     os.environ[_HYDRA_FULL_ERROR] = "1"  # Hydra would print errors itself otherwise, several lines each
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
     with clear_errors(config_dir, config_name):
-        sys.argv[1:] = with_saved_overrides(sys.argv[1:])
+        check_multirun(sys.argv[1:])
+        sys.argv[1:] = with_experiment_file(with_saved_overrides(sys.argv[1:]))
         main()
 
 
@@ -49,10 +53,10 @@ def launch(main: Callable[[], Any], config_dir: Path, config_name: str) -> None:
 def in_job(cfg: DictConfig, config_dir: Path, config_name: str) -> Iterator[None]:
     """Around the job: check values' types, and report its errors before Hydra comments on them.
 
-    A sweep's errors go to its sweeper.
+    A sweep's errors go to its sweeper, and a defect's traceback to the run's ``error.txt``.
     """
     single = HydraConfig.get().mode == RunMode.RUN
-    with clear_errors(config_dir, config_name) if single else nullcontext():
+    with clear_errors(config_dir, config_name) if single else traceback_in(Path(HydraConfig.get().runtime.output_dir)):
         check_types(cfg)
         yield
 
@@ -64,6 +68,57 @@ def run_dir(ckpt_path: str | None, new: str) -> str:
         if Path(ckpt_path).parent.name == "checkpoints" and os.access(folder, os.W_OK):
             return str(folder)
     return new
+
+
+def check_multirun(arguments: Sequence[str]) -> None:
+    """Refuse a search that would run only once.
+
+    Raises:
+        UserError: hparams_search without --multirun.
+    """
+    search = [argument for argument in arguments if key_of(argument) == "hparams_search"]
+    several = re.compile(r"-\w*[mch]\w*|--(multirun|cfg|help|info|resolve)\b.*")  # or the config is only shown
+    if search and not search[-1].endswith(("=", "=null")) and not any(map(several.fullmatch, arguments)):
+        raise UserError(f"{search[-1]} is a search over many runs: add --multirun, or -m")
+
+
+def with_experiment_file(arguments: Sequence[str]) -> list[str]:
+    """Let ``experiment=PATH.yaml`` mean that file, such as a search's best.yaml.
+
+    Raises:
+        UserError: there is no such file, or it isn't YAML.
+    """
+    return [
+        _registered(path) if (path := _experiment_file(argument)) is not None else argument for argument in arguments
+    ]
+
+
+def _experiment_file(argument: str) -> Path | None:
+    """The file that an argument names as its experiment."""
+    key, _, value = argument.partition("=")
+    value = value.strip("\"'")
+    if key != "experiment" or not value.endswith(".yaml"):
+        return None
+    return Path(f"/{value.removeprefix(_FROM_ROOT)}" if value.startswith(_FROM_ROOT) else value).expanduser()
+
+
+def _registered(path: Path) -> str:
+    """Put an experiment file where Hydra looks for options, in memory; returns the argument that asks for it."""
+    try:
+        node = OmegaConf.create(_text_of(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"experiment={path} is not YAML: {' '.join(str(error).split())}") from None
+    inside = not path.is_absolute() and ".." not in path.parts
+    option = path.as_posix() if inside else f"{_FROM_ROOT}{path.resolve().relative_to('/').as_posix()}"
+    group, _, name = f"experiment/{option.removesuffix('.yaml')}".rpartition("/")
+    ConfigStore.instance().store(name=name, node=node, group=group, package="_global_", provider=str(path))
+    return f"experiment='{option}'"
+
+
+def _text_of(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"experiment={path} is not a file")
+    return path.read_text(encoding="utf-8")
 
 
 def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
@@ -91,11 +146,29 @@ def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
         if key_of(override) not in given and not key_of(override).replace("/", ".").startswith(replaced)
     ]
     for override in saved:
+        file = _experiment_file(override)
+        if file is not None and re.search(r"_target_|\$|\.\.", _text_of(file)):
+            raise UserError(
+                f"{path} asks for experiment={file}, which does more than set values: add it to the command"
+            )
         if "_target_" in override or not override.isprintable() or not _PLAIN_OVERRIDE.fullmatch(override):
             raise UserError(f"{path} asks for {override!r}: add it to the command if you trust it")
     if saved:
         print(f"going on with the settings of {path}: {' '.join(saved)}")
     return [*saved, *arguments]
+
+
+@contextmanager
+def traceback_in(folder: Path) -> Iterator[None]:
+    """Write an unexpected error's traceback into a run's folder, whose sweeper may live in another process."""
+    try:
+        yield
+    except (UserError, Interrupted, Pruned):
+        raise
+    except Exception:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        raise
 
 
 @contextmanager

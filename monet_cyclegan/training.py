@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -23,7 +24,7 @@ from monet_cyclegan.callbacks.evaluate import Evaluate
 from monet_cyclegan.callbacks.save_best import SaveBest
 from monet_cyclegan.callbacks.save_config import SaveConfig
 from monet_cyclegan.checkpoint import load_checkpoint, load_networks, network_config, saved_config
-from monet_cyclegan.errors import UserError
+from monet_cyclegan.errors import Pruned, UserError
 from monet_cyclegan.randomness import reseed_torch
 
 if TYPE_CHECKING:
@@ -47,12 +48,15 @@ _EXPECTED_WARNINGS = (
 )
 
 
-def train(cfg: DictConfig) -> float | None:
-    """Train as the config says; returns ``cfg.objective`` of the best checkpoint, for a sweep, or None without one.
+def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
+    """Train as the config says; returns ``cfg.objectives`` for a sweep, a single one as a number.
+
+    ``cfg.objective`` is the best checkpoint's score; others are what was measured last; None is what wasn't measured.
 
     Raises:
         UserError: a config, data or a checkpoint that can't work.
         Interrupted: the run was stopped by a signal, its checkpoint saved.
+        Pruned: a trial of a search was stopped, because others do better.
     """
     _quieten()
     check_config(cfg)
@@ -63,7 +67,9 @@ def train(cfg: DictConfig) -> float | None:
     if resumed is not None:
         check_same_networks(cfg, resumed)
         _continue_wandb_run(cfg, resumed)
-    print_config(cfg)
+    is_trial = OmegaConf.select(cfg, "callbacks.report_trial.number") is not None
+    if not is_trial:  # dozens of them on the screen would bury the search's own lines; config.yaml has each
+        print_config(cfg)
 
     # First, since the metrics' weights may have to be downloaded, and a run without them should end at once.
     callbacks = [*instantiate(cfg.callbacks).values(), _config_saver(cfg)]
@@ -78,12 +84,14 @@ def train(cfg: DictConfig) -> float | None:
         logger.log_hyperparams(_plain(cfg))
     try:
         trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
-    except BaseException:
-        _finish_wandb(exit_code=1)
+    except BaseException as error:
+        _finish_wandb(exit_code=0 if isinstance(error, Pruned) else 1)
         raise
     _finish_wandb(exit_code=0)
-    _print_summary(cfg, trainer)
-    return _objective(cfg, trainer)
+    if not is_trial:
+        _print_summary(cfg, trainer)
+    values = tuple(_objective(cfg.objective, name, trainer) for name in cfg.objectives)
+    return values if len(values) > 1 else values[0]
 
 
 def _quieten() -> None:
@@ -178,7 +186,7 @@ def check_sizes(datamodule: UnpairedDataModule, model: CycleGAN) -> None:
 def print_config(cfg: DictConfig) -> None:
     """Print the config as a tree, a branch for each group; keys from the environment aren't part of it."""
     tree = Tree("config", guide_style="dim")
-    for key, value in cfg.items():
+    for key, value in OmegaConf.create(_plain(cfg)).items():
         if OmegaConf.is_config(value):
             branch = tree.add(str(key), style="dim")
             branch.add(Syntax(OmegaConf.to_yaml(value, resolve=True).rstrip(), "yaml", background_color="default"))
@@ -188,14 +196,26 @@ def print_config(cfg: DictConfig) -> None:
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
+    """The config as it may be shown and saved: resolved, and without the passwords of databases."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return {str(key): _without_passwords(value) for key, value in plain.items()}
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, str):
+        return re.sub(r"(://[^/:@\s]+):[^@\s]+@", r"\1:***@", value)
+    if isinstance(value, dict):
+        return {key: _without_passwords(item) for key, item in value.items()}
+    return [_without_passwords(item) for item in value] if isinstance(value, list) else value
 
 
 def _config_saver(cfg: DictConfig) -> SaveConfig:
-    overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("ckpt_path=")]
-    return SaveConfig(_plain(cfg), overrides, OmegaConf.to_yaml(cfg, resolve=True), cfg.paths.run)
+    # What belongs to a search isn't part of a run that goes on by itself.
+    left_out = ("ckpt_path=", "callbacks.report_trial.")
+    overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith(left_out)]
+    plain = _plain(cfg)
+    return SaveConfig(plain, overrides, OmegaConf.to_yaml(OmegaConf.create(plain)), cfg.paths.run)
 
 
 def _continue_wandb_run(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
@@ -204,12 +224,12 @@ def _continue_wandb_run(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
         logger.id = checkpoint.get(wandb_run.KEY)
 
 
-def _objective(cfg: DictConfig, trainer: Trainer) -> float | None:
-    """The best checkpoint's, on all images if it was scored on these; else what was measured last, NaN included."""
+def _objective(selecting: str, name: str, trainer: Trainer) -> float | None:
+    """The best checkpoint's if it was chosen by this score, on all images if it was scored on these; else the last."""
     best = _save_best(trainer)
-    if best and best.best:
+    if name == selecting and best and best.best:
         return best.best.score if best.best.final is None else best.best.final
-    measured = trainer.callback_metrics.get(cfg.objective)
+    measured = trainer.callback_metrics.get(name)
     return None if measured is None else float(measured)
 
 

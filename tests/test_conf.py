@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import re
+import warnings
 from importlib import import_module
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 import yaml
 from conftest import make_images, tiny_model
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, GridSampler
 
 from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
 from monet_cyclegan.config import _ANY_TYPE, _SHARES
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.search.space import as_text, parse_space
 from monet_cyclegan.training import train
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +52,9 @@ def options(group: str) -> list[str]:
 
 
 def groups() -> list[str]:
-    return sorted({file.parent.relative_to(CONF).as_posix() for file in FILES} - {".", "hydra"})
+    """Those of a run; Hydra's own come with a search."""
+    found = {file.parent.relative_to(CONF).as_posix() for file in FILES}
+    return sorted(group for group in found if group != "." and not group.startswith("hydra"))
 
 
 @pytest.fixture
@@ -55,7 +64,7 @@ def composed(tmp_path):
     def make(*overrides: str) -> DictConfig:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("train", [f"paths.run={tmp_path / 'run'}", *overrides], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
+        HydraConfig.instance().set_config(copy.deepcopy(cfg))
         with open_dict(cfg):
             del cfg["hydra"]
         return cfg
@@ -79,6 +88,28 @@ def test_each_experiment_composes_with_each_way_to_run_it(composed, experiment):
             cfg = composed(f"experiment={experiment}", f"{group}={option}")
             OmegaConf.to_container(cfg, resolve=True)
             assert cfg.name == experiment
+
+
+@pytest.mark.parametrize("part", ["sampler", "pruner"])
+def test_each_part_of_a_search_composes_and_is_what_optuna_has(composed, part):
+    base = {"sampler": BaseSampler, "pruner": BasePruner}[part]
+    for option in options(f"hydra/sweeper/{part}"):
+        composed("data=synthetic", "hparams_search=optuna", f"hydra/sweeper/{part}={option}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            made = instantiate(HydraConfig.get().sweeper[part])
+        assert isinstance(made, base) or made.func is GridSampler
+
+
+@pytest.mark.parametrize("search", options("hparams_search"))
+def test_what_a_search_varies_exists(composed, search):
+    choices = [f"hparams_search={search}", *(["experiment=demo_search"] if search == "demo" else ["data=synthetic"])]
+    composed(*choices)
+    space = parse_space(HydraConfig.get().sweeper.params, [])
+    for key, distribution in space.distributions.items():
+        ends = getattr(distribution, "choices", None) or (distribution.low, distribution.high)
+        for value in ends:
+            composed(*choices, *space.fixed, f"{key}={as_text(value)}")
 
 
 def targets() -> set[str]:
@@ -106,7 +137,7 @@ def locate(target: str) -> object:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
 def test_each_file_names_its_package_where_it_writes_to_all_of_the_config(file):
     text = file.read_text(encoding="utf-8")
-    everywhere = file.parent.name in ("experiment", "debug", "local")
+    everywhere = file.parent.name in ("experiment", "debug", "local", "hparams_search")
     assert text.startswith("# @package _global_\n") == everywhere
     assert isinstance(yaml.safe_load(text), dict)
 
@@ -171,6 +202,8 @@ def test_the_finetune_experiment_trains_the_checkpoints_networks(composed, tmp_p
         ["model/generator=unet", UNET, "model/discriminator=patchgan", PATCHES, "model/adversarial_loss=lsgan"],
         ["model/generator=resnet", RESNET, "model/discriminator=multiscale", PATCHES, "model/adversarial_loss=hinge"],
         ["model/discriminator=pixel", "model/adversarial_loss=vanilla", RESNET],
+        ["model/generator=unet_small", UNET, PATCHES],
+        ["model/generator=resnet_small", RESNET, PATCHES],
         ["model/adversarial_loss=wgan", "model/penalties=wgan_gp", "model/clip=none", RESNET, PATCHES],
         ["model/penalties=[r1,zero_centered]", "model/clip=adaptive", "model/schedule=constant", RESNET, PATCHES],
         ["model/penalties=none", "model/clip=norm", "model/schedule=cosine", RESNET, PATCHES],
@@ -224,9 +257,16 @@ def test_what_the_dockerfile_copies_exists_and_reaches_the_builder():
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     copied = [source for line in re.findall(r"^COPY (.+)", text, re.MULTILINE) for source in line.split()[:-1]]
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    assert {"train.py", "predict.py", "evaluate.py", "conf", "monet_cyclegan", "pyproject.toml", "constraints.txt"} <= {
-        *copied
-    }
+    assert {
+        "train.py",
+        "predict.py",
+        "evaluate.py",
+        "conf",
+        "hydra_plugins",
+        "monet_cyclegan",
+        "pyproject.toml",
+        "constraints.txt",
+    } <= {*copied}
     for source in copied:
         assert (ROOT / source).exists()
         assert Path(source).parts[0] in allowed

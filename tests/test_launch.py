@@ -12,6 +12,7 @@ import hydra
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
 from monet_cyclegan.errors import Interrupted, UserError
@@ -69,9 +70,10 @@ def command_line(monkeypatch, tmp_path, capfd):
         # options
         (
             "experiment=dem",
-            "there is no experiment=dem, did you mean demo? (choices: demo, finetune, resnet_monet, unet_monet)",
+            "there is no experiment=dem, did you mean demo? "
+            "(choices: demo, demo_search, finetune, resnet_monet, unet_monet)",
         ),
-        ("model/generator=xyz", "there is no model/generator=xyz (choices: resnet, unet)"),
+        ("model/generator=xyz", "there is no model/generator=xyz (choices: resnet, resnet_small, unet, unet_small)"),
         ("trainer=gpuu", "there is no trainer=gpuu, did you mean gpu? (choices: auto, cpu, ddp, gpu)"),
         ("model.generator=unet", "model.generator=unet is not a group of settings, did you mean model/generator=unet?"),
         ("experiment=demo +experiment=unet_monet", "experiment appears more than once in the final defaults list"),
@@ -209,7 +211,7 @@ def test_help_shows_commands_and_groups_and_runs_nothing(command_line, tmp_path)
     status, out, err = command_line("--help")
     assert (status, err) == (0, "")
     assert "python train.py experiment=demo" in out
-    assert "model/generator: resnet, unet\n" in out
+    assert "model/generator: resnet, resnet_small, unet, unet_small\n" in out
     assert not list(tmp_path.iterdir())
 
 
@@ -364,3 +366,73 @@ def test_keys_come_from_the_env_file_of_the_working_folder(command_line, monkeyp
     seen = []
     command_line("experiment=demo", job=lambda cfg: seen.append(cfg.paths.cache))
     assert seen == ["/somewhere"]
+
+
+# ---- experiments in files, and searches ----
+
+
+def experiment_file(path: Path, text: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        text
+        or "# @package _global_\ndefaults:\n- /experiment/demo\n- override /model/generator: resnet_small\n\n"
+        "name: found\nmodel: {lr: 0.125, generator: {base_channels: 7}}\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("where", ["best.yaml", "outputs/demo_search/best.yaml", "../elsewhere/my best.yaml"])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_an_experiment_may_be_a_file_anywhere(command_line, tmp_path, where, absolute):
+    path = experiment_file(tmp_path / where)
+    seen = []
+    given = path.resolve() if absolute else where
+    status, _, errors = command_line(f"experiment='{given}'", "model.pool_size=3", job=seen.append)
+    assert (status, errors) == (0, "")
+    (cfg,) = seen
+    assert (cfg.name, cfg.model.lr, cfg.model.generator.base_channels, cfg.model.pool_size) == ("found", 0.125, 7, 3)
+    assert cfg.model.generator._target_.endswith("ResNetGenerator")
+    assert cfg.data._target_.endswith("synthetic")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "experiment=best.yaml is not a file"), ("a: [1", "experiment=best.yaml is not YAML: while parsing")],
+)
+def test_an_experiment_file_that_cannot_be_read_is_one_line(command_line, tmp_path, text, said):
+    if text:
+        experiment_file(tmp_path / "best.yaml", text)
+    status, _, errors = command_line("experiment=best.yaml")
+    assert status == 2
+    assert errors.startswith(f"error: {said}")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("where", ["best.yaml", "../elsewhere/my best.yaml"])
+def test_a_run_from_an_experiment_file_resumes_from_its_checkpoint_alone(command_line, tmp_path, save, where):
+    experiment_file(tmp_path / where)
+    seen = []
+    command_line(f"experiment='{where}'", job=lambda cfg: seen.extend(HydraConfig.get().overrides.task))
+    checkpoint = save(*seen)
+    status, _, errors = command_line(f"ckpt_path={checkpoint}", job=lambda cfg: seen.append(cfg.name))
+    assert (status, errors, seen[-1]) == (0, "", "found")
+
+
+@pytest.mark.parametrize("text", ["model: {_target_: os.system}", "name: ${oc.env:HOME}", "defaults: [../../x]"])
+def test_a_checkpoint_does_not_load_experiment_files_that_could_run_code(command_line, tmp_path, save, text):
+    experiment_file(tmp_path / "best.yaml", text)
+    status, _, errors = command_line(f"ckpt_path={save('experiment=best.yaml')}")
+    assert status == 2
+    assert "asks for experiment=best.yaml, which does more than set values: add it to the command" in errors
+
+
+def test_a_search_without_multirun_is_refused(command_line):
+    status, _, errors = command_line("hparams_search=optuna")
+    assert (status, errors) == (2, "error: hparams_search=optuna is a search over many runs: add --multirun, or -m\n")
+
+
+@pytest.mark.parametrize("shows", ["--cfg=job", "--help"])
+def test_a_searchs_settings_can_be_shown(command_line, shows):
+    status, output, _ = command_line("hparams_search=demo", "experiment=demo_search", shows)
+    assert status == 0
+    assert output

@@ -29,6 +29,7 @@ LAYERS = {
     "schedules": 0,
     "data": 1,
     "metrics": 1,
+    "study_storage": 1,
     "cyclegan": 2,
     "callbacks": 3,
     "checkpoint_io": 3,
@@ -38,6 +39,7 @@ LAYERS = {
     "evaluation": 4,
     "inference": 4,
     "launch": 4,
+    "search": 4,
     "training": 4,
 }
 SIDEWAYS = {0, 1, 4}  # layers whose files may import from their own; elsewhere only an __init__ from its folder

@@ -37,6 +37,7 @@ class Evaluate(Callback):
     Args:
         metrics: makes each metric, by name; it gets ``update(images_uint8, real=bool)``. A `FeatureMetric` is made with
             ``features`` and gets all features from one pass, and its ``scores()`` are logged under their own names.
+            None leaves one out.
         features: the network of the feature metrics; without one these are left out.
         jpeg_quality: of the generated images, None for no compression.
         num_real: at most so many real images of a domain, a fixed choice; None for all.
@@ -45,14 +46,14 @@ class Evaluate(Callback):
 
     def __init__(
         self,
-        metrics: Mapping[str, Callable[..., Metric]],
+        metrics: Mapping[str, Callable[..., Metric] | None],
         features: FeatureExtractor | None = None,
         jpeg_quality: int | None = QUALITY,
         num_real: int | None = None,
         cache_dir: Path | str = ".cache",
     ):
         features = features or None  # an empty group of settings means none, too
-        makers = {name: (make, _is_feature_metric(make)) for name, make in metrics.items()}
+        makers = {name: (make, _is_feature_metric(make)) for name, make in metrics.items() if make is not None}
         self.makers = {
             name: partial(make, features=features) if by_features else make
             for name, (make, by_features) in makers.items()

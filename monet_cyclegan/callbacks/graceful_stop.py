@@ -58,7 +58,8 @@ class GracefulStop(Callback):
         asked = trainer.strategy.reduce_boolean_decision(self._received is not None, all=False)
         if asked:  # on any rank: each has to take part in saving
             trainer.save_checkpoint(self.path)
-            raise Interrupted(self._received or "a signal to another process", self.path)
+            command = f"python train.py ckpt_path={self.path}"
+            raise Interrupted(self._received or "a signal to another process", command)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None and number == signal.SIGINT:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Callback
 
+from monet_cyclegan.errors import Pruned
 from monet_cyclegan.images import to_uint8
 
 if TYPE_CHECKING:
@@ -56,8 +57,14 @@ class WandbRun(Callback):
         self._upload(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Upload what is best so far."""
-        self._upload(trainer)
+        """Upload what is best so far; mark a pruned trial, whose checkpoint nobody needs."""
+        logger = _wandb_logger(trainer)
+        if isinstance(exception, Pruned) and logger is not None:
+            run = logger.experiment
+            run.tags = (*(run.tags or ()), "pruned")
+            run.summary["trial/pruned"] = str(exception)
+        else:
+            self._upload(trainer)
 
     def _upload(self, trainer: Trainer) -> None:
         logger = _wandb_logger(trainer)

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 CacheMode = Literal["ram", "disk", "none"]
 
 _FORMAT = 1  # raised when the layout of the files or the way of shrinking changes
+_KEPT = 4  # a data set has two domains, each with training and held-out images
+
+_in_memory: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # the last used, for the next run of a sweep
 
 
 def cached(source: Source, mode: CacheMode, short_side: int, folder: Path | str) -> Source:
     """Give ``source`` with every image shrunk to ``short_side`` and, unless ``mode`` is "none", decoded only once.
 
-    "ram" decodes everything now, "disk" once for all runs under ``folder``. The pixels are the same in all three modes.
+    "ram" decodes everything now, once for all runs of a process, "disk" once for all runs under ``folder``. The pixels
+    are the same in all three modes.
 
     Raises:
         UserError: an unknown mode, or an image that can't be read.
@@ -34,7 +38,7 @@ def cached(source: Source, mode: CacheMode, short_side: int, folder: Path | str)
     if mode == "none":
         return ShrunkSource(source, short_side)
     if mode == "ram":
-        return CachedSource(source, *_decode_all(source, short_side))
+        return CachedSource(source, *_from_memory(source, short_side))
     if mode == "disk":
         return CachedSource(source, *_from_disk(source, short_side, Path(folder)))
     raise UserError(f"data.cache={mode} is not a cache; choose ram, disk or none")
@@ -87,6 +91,15 @@ def _decoded(source: Source, short_side: int) -> Iterator[np.ndarray]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         images = pool.map(lambda index: shrink(source.load(index), short_side), range(len(source)))
         yield from track(images, title, len(source), transient=True, disable=not Console().is_terminal)
+
+
+def _from_memory(source: Source, short_side: int) -> tuple[np.ndarray, np.ndarray]:
+    key = f"{source.fingerprint()}-{short_side}"
+    found = _in_memory.pop(key, None)
+    while len(_in_memory) >= _KEPT:  # before others are decoded, so that not more than these are held
+        del _in_memory[next(iter(_in_memory))]
+    _in_memory[key] = found or _decode_all(source, short_side)
+    return _in_memory[key]
 
 
 def _decode_all(source: Source, short_side: int) -> tuple[np.ndarray, np.ndarray]:
