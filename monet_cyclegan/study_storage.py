@@ -62,6 +62,13 @@ def close_storages() -> None:
     _opened.clear()
 
 
+def shown(storage: str) -> str:
+    """A storage as other programs of Optuna take it, without a password."""
+    head, at, tail = _with_driver(storage).rpartition("@")
+    scheme, slashes, login = head.partition("://")
+    return f"{scheme}{slashes}{login.partition(':')[0]}{at}{tail}"
+
+
 def load_trial(storage: str, study_name: str, number: int, pruner: BasePruner | None = None) -> Trial:
     """The running trial ``number``, for a process that is to report its scores."""
     with quiet_optuna():
@@ -113,10 +120,10 @@ def _open_database(
         )
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         hint = "; add it by: pip install 'monet-cyclegan[search]'" if isinstance(error, ImportError) else ""
-        raise UserError(f"storage {_without_password(url)} can't be used: {_first_line(error)}{hint}") from None
+        raise UserError(f"storage {shown(url)} can't be used: {_first_line(error)}{hint}") from None
     except (SQLAlchemyError, StorageInternalError) as error:
         if last or not _is_race(error):
-            raise UserError(f"storage {_without_password(url)} can't be opened: {_first_line(error)}") from None
+            raise UserError(f"storage {shown(url)} can't be opened: {_first_line(error)}") from None
         return None
 
 
@@ -214,12 +221,6 @@ def _with_driver(url: str) -> str:
 
 def _is_race(error: Exception) -> bool:
     return any(word in str(error) for word in ("already exists", "UNIQUE", "duplicate key", "database is locked"))
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, slashes, login = head.partition("://")
-    return f"{scheme}{slashes}{login.partition(':')[0]}{at}{tail}" if at else url
 
 
 def _first_line(error: Exception) -> str:

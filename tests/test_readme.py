@@ -41,6 +41,10 @@ SHRUNK = [
 ]
 
 
+SEARCH = ["model/generator=unet", "model.generator.num_levels=3", "trainer.max_epochs=1", "hydra.sweeper.n_trials=1"]
+TINY_DEMO = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "data.count_a=8", "data.count_b=8"]
+
+
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     done = subprocess.run(
@@ -56,9 +60,12 @@ def shrunk(words: list[str]) -> list[str]:
         return []
     if "evaluate.py" in words:
         return [] if any(word.startswith("features=") for word in words) else ["features=efficientnet_lite0"]
+    if "-m" in words:
+        return [*SHRUNK, *SEARCH] if "experiment=unet_monet" in words else ["hydra.sweeper.n_trials=1", *TINY_DEMO]
     if any(word.startswith("ckpt_path=") for word in words):  # the rest comes from the checkpoint
         return ["trainer.max_epochs=2"]
-    levels = ["model.generator.num_levels=3"] if "experiment=unet_monet" in words else []
+    unet = {"experiment=unet_monet", "experiment=outputs/unet_monet_search/best.yaml"} & {*words}
+    levels = ["model.generator.num_levels=3"] if unet else []
     one_pair = ["data.val_a=1", "data.val_b=1"] if "debug=overfit" in words else []
     return [*SHRUNK, *levels, *one_pair, "trainer.max_epochs=1"]
 
@@ -85,6 +92,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_image(folder / "photo.jpg", read_image(folder / "photos" / "000.png"))
     words = ["python", "train.py", "experiment=unet_monet"]
     run(in_repository([*words, *shrunk(words), f"hydra.run.dir={RUN}"]), folder)
+    words = ["python", "train.py", "-m", "experiment=unet_monet", "hparams_search=optuna"]
+    run(in_repository([*words, *shrunk(words), "hydra.sweep.dir=outputs/unet_monet_search"]), folder)
     return folder
 
 

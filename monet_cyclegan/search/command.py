@@ -48,7 +48,7 @@ def search(
         Interrupted: stopped by a signal; the same command goes on.
     """
     plan = _plan(config, settings)
-    space = parse_space(settings["params"], arguments)
+    space = parse_space(settings["params"] or {}, arguments)
     with quiet_optuna():
         sampler = _sampler(settings["sampler"], space)
         whole_grid = isinstance(sampler, GridSampler)
@@ -57,7 +57,9 @@ def search(
         start = settings["start_from_defaults"] and not whole_grid
         baseline = _baseline(space, config, loader) if start else {}
         study = open_study(plan, space, baseline, sampler, settings["pruner"] or NopPruner())
-        report = Report(plan.folder, space, config.objectives, lambda key: bool(loader.get_group_options(key)))
+        report = Report(
+            plan.folder, space, config.objectives, lambda key: bool(loader.get_group_options(key)), plan.storage
+        )
         try:
             run_trials(study, plan, space, partial(_launch, launcher), report.update)
             report.finish(study)

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from monet_cyclegan.search.search import ERROR
 from monet_cyclegan.search.space import as_text, described, short_name
+from monet_cyclegan.study_storage import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,13 +44,22 @@ class Report:
         space: of its trials.
         objectives: names of the scores, in the order of the study's directions.
         is_group: whether a key is a config group, such as ``model/generator``.
+        storage: of the study.
     """
 
-    def __init__(self, folder: Path, space: Space, objectives: Sequence[str], is_group: Callable[[str], bool]):
+    def __init__(
+        self,
+        folder: Path,
+        space: Space,
+        objectives: Sequence[str],
+        is_group: Callable[[str], bool],
+        storage: str,
+    ):
         self.folder = folder
         self.space = space
         self.objectives = objectives
         self.is_group = is_group
+        self.storage = storage
 
     def update(self, study: Study) -> None:
         """Write trials.csv and the best trials' experiment files."""
@@ -70,6 +80,7 @@ class Report:
             print(f"best trial {trial.number}, {self._scores(trial)}: {trial.user_attrs.get('folder', '')}")
             print(f"train with its settings: python train.py experiment={path}")
         print(f"trials: {self.folder / 'trials.csv'}; pictures: {', '.join(map(str, pictures)) or 'none yet'}")
+        print(f"look at all: optuna-dashboard {shown(self.storage)} --artifact-dir {self.folder / 'artifacts'}")
 
     def best(self, study: Study) -> dict[Path, FrozenTrial]:
         """The best trial; of several objectives, all that no other beats in each."""

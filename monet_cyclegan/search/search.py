@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import socket
 import sys
@@ -63,8 +64,7 @@ class Search:
 
     def trial_folder(self, study: Study, trial: Trial) -> Path:
         """Where a trial writes: a retried one where its first attempt did."""
-        frozen = study.get_trials(deepcopy=False)[trial.number]
-        first = RetryHeartbeatStaleTrialCallback.retried_trial_number(frozen)
+        first = _first_attempt(study, trial)
         return self.folder / f"trial_{trial.number if first is None else first:04d}"
 
 
@@ -133,7 +133,7 @@ def run_trials(
         for trial in batch:
             trial.set_user_attr("folder", str(search.trial_folder(study, trial)))
             trial.set_user_attr("worker", f"{socket.gethostname()} {os.getpid()}")
-        for trial in batch:
+            _make_way(study, search, trial)
             print(f"trial {trial.number} of {study.study_name}: {described(trial.params)}", flush=True)
         try:
             with signs_of_life(study._storage, [trial._trial_id for trial in batch]):
@@ -188,6 +188,18 @@ def _claim(study: Study, search: Search, space: Space) -> list[Trial]:
             break
         batch.append(trial)
     return batch
+
+
+def _first_attempt(study: Study, trial: Trial) -> int | None:
+    return RetryHeartbeatStaleTrialCallback.retried_trial_number(study.get_trials(deepcopy=False)[trial.number])
+
+
+def _make_way(study: Study, search: Search, trial: Trial) -> None:
+    """Rename a folder that a new trial would write into: it is of another study, whose file was deleted."""
+    folder = search.trial_folder(study, trial)
+    if _first_attempt(study, trial) is None and folder.exists():
+        free = (folder.with_name(f"{folder.name}_before_{number}") for number in itertools.count(1))
+        folder.rename(next(name for name in free if not name.exists()))
 
 
 def _overrides(study: Study, search: Search, space: Space, trial: Trial) -> list[str]:

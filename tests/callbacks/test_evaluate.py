@@ -277,3 +277,8 @@ def test_two_processes_find_the_scores_of_one(tmp_path):
     two = run("two", "trainer=ddp", "trainer.accelerator=cpu")
     assert len(one) == 2 * 10 + 2  # two validations, both ways, and two checkpoints on all images
     assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_a_metric_can_be_left_out(tmp_path):
+    callback = Evaluate({"brightness": Brightness, "count": None}, cache_dir=tmp_path)
+    assert list(callback.makers) == ["brightness"]

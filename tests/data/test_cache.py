@@ -176,3 +176,31 @@ def test_the_pixels_of_a_cache_can_not_be_changed_by_who_loads_them(folder, tmp_
 def test_an_unknown_cache_is_refused_with_the_choices(folder, tmp_path):
     with pytest.raises(UserError, match=r"data\.cache=gpu is not a cache; choose ram, disk or none"):
         cached(FolderSource(folder), "gpu", 16, tmp_path)
+
+
+def test_a_later_run_of_the_process_finds_the_decoded_images_in_memory(folder, tmp_path):
+    first, second = CountingSource(folder), CountingSource(folder)
+    kept = cached(first, "ram", 16, tmp_path)
+    again = cached(second, "ram", 16, tmp_path)
+    assert (first.loads, second.loads) == (6, 0)
+    assert_same(images(again), images(kept))
+    other_size = CountingSource(folder)
+    cached(other_size, "ram", 8, tmp_path)
+    assert other_size.loads == 6
+
+
+def test_images_that_changed_are_decoded_anew(folder, tmp_path):
+    cached(CountingSource(folder), "ram", 16, tmp_path)
+    make_images(folder / "3", 1, (40, 32), seed=9)
+    changed = CountingSource(folder)
+    cached(changed, "ram", 16, tmp_path)
+    assert changed.loads == 7
+
+
+def test_memory_holds_one_data_set_of_earlier_runs(folder, tmp_path):
+    for size in (4, 5, 6, 7, 8, 9):
+        cached(CountingSource(folder), "ram", size, tmp_path)
+    assert len(cache._in_memory) == cache._KEPT
+    latest, oldest = CountingSource(folder), CountingSource(folder)
+    cached(latest, "ram", 9, tmp_path), cached(oldest, "ram", 4, tmp_path)
+    assert (latest.loads, oldest.loads) == (0, 6)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import optuna
 import pytest
@@ -316,6 +319,48 @@ def test_a_worker_finishes_what_another_that_was_killed_had_begun(folder, shared
     output, _ = survivor.communicate(timeout=120)
     assert survivor.returncode == 0, output
     assert finished(study(shared_storage, name)) == 4
+
+
+def test_a_dashboard_shows_the_study_with_each_trials_pictures(folder):
+    output = run("hydra.sweeper.n_trials=2", "hydra/sweeper/pruner=none")
+    (command,) = re.findall(r"^look at all: (optuna-dashboard .*)$", output, re.MULTILINE)
+    port = 20000 + (os.getpid() + 7) % 20000
+    program = Path(sys.executable).parent / command.split()[0]
+    arguments = [str(program), *command.split()[1:], f"--port={port}", "--server=wsgiref", "--quiet"]
+    dashboard = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not answers(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        found = json.loads(fetch(f"http://127.0.0.1:{port}/api/studies/1"))
+        for trial in found["trials"]:
+            (artifact,) = trial["artifacts"]
+            picture = fetch(f"http://127.0.0.1:{port}/artifacts/1/{trial['trial_id']}/{artifact['artifact_id']}")
+            assert picture == (folder / f"sweep/trial_{trial['number']:04d}/samples/a_to_b_epoch0001.png").read_bytes()
+    finally:
+        dashboard.kill()
+        dashboard.wait()
+    assert [trial["state"] for trial in found["trials"]] == ["Complete", "Complete"]
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def fetch(url: str) -> bytes:
+    with urlopen(url, timeout=10) as page:
+        return page.read()
+
+
+def test_a_folder_of_another_study_is_left_alone(folder):
+    old = folder / "sweep" / "trial_0000" / "checkpoints"
+    old.mkdir(parents=True)
+    (old / "last.ckpt").write_text("of another study")
+    run("hydra.sweeper.n_trials=1")
+    assert (folder / "sweep" / "trial_0000_before_1" / "checkpoints" / "last.ckpt").read_text() == "of another study"
+    assert states(study()) == {"complete": 1}
 
 
 def test_passwords_of_a_database_stay_out_of_errors():

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 
 from monet_cyclegan.errors import Interrupted, Pruned, UserError
+from monet_cyclegan.images import write_image
 from monet_cyclegan.launch import in_job, launch
 from monet_cyclegan.study_storage import load_trial
 
@@ -33,6 +35,7 @@ def parabola(cfg: DictConfig) -> float | tuple[float, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "attempts").open("a") as attempts:
         attempts.write(f"{os.getpid()}\n")
+    write_image(folder / "samples" / "a_to_b_epoch0001.png", np.full((8, 8, 3), int(cfg.x * 255), np.uint8))
     value = abs(cfg.x - 0.3) ** cfg.shape.power + cfg.offset
     report = cfg.callbacks.report_trial
     trial = load_trial(report.storage, report.study_name, report.number, hydra.utils.instantiate(report.pruner))
