@@ -35,7 +35,7 @@ def parabola(cfg: DictConfig) -> float | tuple[float, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "attempts").open("a") as attempts:
         attempts.write(f"{os.getpid()}\n")
-    write_image(folder / "samples" / "a_to_b_epoch0001.png", np.full((8, 8, 3), int(cfg.x * 255), np.uint8))
+    write_image(folder / "samples" / "a_to_b_epoch0001.png", np.full((8, 8, 3), min(int(cfg.x * 255), 255), np.uint8))
     value = abs(cfg.x - 0.3) ** cfg.shape.power + cfg.offset
     report = cfg.callbacks.report_trial
     trial = load_trial(report.storage, report.study_name, report.number, hydra.utils.instantiate(report.pruner))
