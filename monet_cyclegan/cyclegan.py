@@ -10,6 +10,7 @@ from lightning import LightningModule
 from lightning.pytorch.callbacks import Timer
 
 from monet_cyclegan.clipping import gradient_norm
+from monet_cyclegan.compilation import begin_step, check_mode, compiled
 from monet_cyclegan.ema import EMA
 from monet_cyclegan.image_pool import ImagePool
 from monet_cyclegan.losses import cycle_loss, identity_loss
@@ -74,10 +75,12 @@ class CycleGAN(LightningModule):
         penalties: gradient penalties on the discriminators, by name.
         clip: gradient clipping, in place on parameters; None for none.
         ema_decay: decay of the generators' moving average, which evaluation uses; 0 for none.
+        compile: mode of torch.compile for what a step computes, see `monet_cyclegan.compilation`; False for none.
+        channels_last: whether weights and images lie in memory with their channels last (NHWC).
         seed: with epoch, batch and rank the seed of all that a training step draws.
 
     Raises:
-        ValueError: for a negative weight, or if all are zero.
+        ValueError: for a negative weight, or if all are zero; for an unknown mode of torch.compile.
     """
 
     def __init__(
@@ -96,9 +99,12 @@ class CycleGAN(LightningModule):
         penalties: Mapping[str, GradientPenalty] | None = None,
         clip: Callable[[Iterable[nn.Parameter]], Tensor] | None = None,
         ema_decay: float = 0.999,
+        compile: str | bool = False,
+        channels_last: bool = False,
         seed: int = 0,
     ):
         super().__init__()
+        check_mode(compile)
         if not (
             min(lambda_adv, lambda_cycle, lambda_identity) >= 0 and lambda_adv + lambda_cycle + lambda_identity > 0
         ):
@@ -118,6 +124,11 @@ class CycleGAN(LightningModule):
         self.penalties = dict(penalties or {})
         self.clip = clip or gradient_norm
         self.seed = seed
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
+        self.compile_mode = compile
+        self.generators_pass = compiled(self.translate_and_judge, compile)
+        self.discriminators_pass = compiled(self.discriminator_losses, compile)
 
     @property
     def evaluation_generators(self) -> tuple[nn.Module, nn.Module]:
@@ -140,34 +151,40 @@ class CycleGAN(LightningModule):
     def training_step(self, batch: Images, batch_idx: int) -> None:
         """Step the generators, then the discriminators on pooled fakes, then the moving averages."""
         reseed_torch(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        begin_step(self.compile_mode)
         step = self.batches_done
         factor = self.learning_rate_factor()
-        real_a, real_b = batch["a"], batch["b"]
+        real_a, real_b = (batch[name].contiguous(memory_format=self.memory_format) for name in ("a", "b"))
         opt_gen, opt_disc = self.optimizers()  # type: ignore[attr-defined]
 
         with self.toggled_optimizer(opt_gen):
-            wanted = {"cycle": self.lambda_cycle > 0, "identity": self.lambda_identity > 0}
-            images = translate(self.gen_ab, self.gen_ba, real_a, real_b, **wanted)
-            gen_terms = self.generator_losses(real_a, real_b, images)
+            fake_a, fake_b, gen_terms = self.generators_pass(real_a, real_b)
             grad_norm_gen = self.optimize(opt_gen, gen_terms, self.lr * factor)
 
         with self.toggled_optimizer(opt_disc):
-            fake_a, fake_b = self.pool_a.query(images["fake_a"].detach()), self.pool_b.query(images["fake_b"].detach())
-            disc_terms = {
-                **self.discriminator_losses("a", self.disc_a, real_a, fake_a, step),
-                **self.discriminator_losses("b", self.disc_b, real_b, fake_b, step),
-            }
-            grad_norm_disc = self.optimize(opt_disc, disc_terms, self.lr_disc * factor)
+            fake_a, fake_b = self.pool_a.query(fake_a), self.pool_b.query(fake_b)
+            disc_terms = self.discriminators_pass(real_a, real_b, fake_a, fake_b)
+            penalties = self.penalty_terms(real_a, real_b, fake_a, fake_b, step)
+            grad_norm_disc = self.optimize(opt_disc, {**disc_terms, **penalties}, self.lr_disc * factor)
 
         if self.ema_ab is not None and self.ema_ba is not None:
             self.ema_ab.update(self.gen_ab, step)
             self.ema_ba.update(self.gen_ba, step)
 
-        scalars = {**gen_terms, **disc_terms, "grad_norm_gen": grad_norm_gen, "grad_norm_disc": grad_norm_disc}
-        self.log_dict({f"train/{name}": scalar.detach() for name, scalar in scalars.items()})
-        self.log_dict({"train/lr": self.lr * factor, "train/lr_disc": self.lr_disc * factor})
-        totals = {"train/gen": total(gen_terms).detach(), "train/disc": total(disc_terms).detach()}
-        self.log_dict(totals, prog_bar=True)
+        # Logging costs about as much as launching a generator: what nobody reads isn't logged.
+        if penalties or (batch_idx + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:  # type: ignore[attr-defined]
+            disc_terms = {**disc_terms, **penalties}
+            scalars = {**gen_terms, **disc_terms, "grad_norm_gen": grad_norm_gen, "grad_norm_disc": grad_norm_disc}
+            self.log_dict({f"train/{name}": scalar.detach() for name, scalar in scalars.items()})
+            self.log_dict({"train/lr": self.lr * factor, "train/lr_disc": self.lr_disc * factor})
+            totals = {"train/gen": total(gen_terms).detach(), "train/disc": total(disc_terms).detach()}
+            self.log_dict(totals, prog_bar=True)
+
+    def translate_and_judge(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, Terms]:
+        """What the generators' step computes: fakes of A and of B, and the losses."""
+        wanted = {"cycle": self.lambda_cycle > 0, "identity": self.lambda_identity > 0}
+        images = translate(self.gen_ab, self.gen_ba, real_a, real_b, **wanted)
+        return images["fake_a"], images["fake_b"], self.generator_losses(real_a, real_b, images)
 
     def generator_losses(self, real_a: Tensor, real_b: Tensor, images: Images) -> Terms:
         """Adversarial, cycle and identity losses of both generators (arXiv:1703.10593 eq. 1, 2, 3 and §5.2)."""
@@ -182,16 +199,24 @@ class CycleGAN(LightningModule):
                 terms[f"identity_{name}"] = self.lambda_identity * identity_loss(images[f"idt_{name}"], real)
         return terms
 
-    def discriminator_losses(self, name: str, disc: nn.Module, real: Tensor, fake: Tensor, step: int) -> Terms:
-        """Adversarial loss of the discriminator of domain ``name``, and the penalties that are due at ``step``."""
-        # One forward pass for both: each image is judged alone.
-        logits = [scale.split([len(real), len(fake)]) for scale in discriminate(disc, torch.cat([real, fake]))]
-        real_logits, fake_logits = zip(*logits, strict=True)
-        terms = {f"disc_{name}": self.adversarial_loss.discriminator(real_logits, fake_logits)}
-        for key, penalty in self.penalties.items():
-            if penalty.due(step):
-                terms[f"{key}_{name}"] = penalty(partial(discriminate, disc), real, fake)
+    def discriminator_losses(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
+        """Adversarial losses of both discriminators."""
+        terms: Terms = {}
+        for name, disc, real, fake in (("a", self.disc_a, real_a, fake_a), ("b", self.disc_b, real_b, fake_b)):
+            # One forward pass for both: each image is judged alone.
+            logits = [scale.split([len(real), len(fake)]) for scale in discriminate(disc, torch.cat([real, fake]))]
+            real_logits, fake_logits = zip(*logits, strict=True)
+            terms[f"disc_{name}"] = self.adversarial_loss.discriminator(real_logits, fake_logits)
         return terms
+
+    def penalty_terms(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor, step: int) -> Terms:
+        """The gradient penalties due at ``step``; never compiled, since compilers don't differentiate twice."""
+        return {
+            f"{key}_{name}": penalty(partial(discriminate, disc), real, fake)
+            for name, disc, real, fake in (("a", self.disc_a, real_a, fake_a), ("b", self.disc_b, real_b, fake_b))
+            for key, penalty in self.penalties.items()
+            if penalty.due(step)
+        }
 
     def optimize(self, optimizer: Any, terms: Terms, lr: float) -> Tensor:
         """Minimise the sum of the terms by one step; returns the norm of the gradient before clipping."""

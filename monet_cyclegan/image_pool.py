@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,11 +13,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class _Swap(NamedTuple):
+    """What one query does, as rows to read and to write: the same operations whatever was drawn."""
+
+    read: list[int]  # stored row that each image may be swapped for
+    returned: list[int]  # of the batch (0 ... N-1) and those rows (N ... 2N-1), which one comes back for each image
+    written: list[int]  # stored row that each image goes to; the spare one if it is not kept
+
+
 class ImagePool(nn.Module):
     """Mixes earlier fakes into what a discriminator sees (Shrivastava et al. 2017, arXiv:1612.07828 §2.3).
 
     Images are kept as bytes, on the device where they came from. Which ones come back is drawn on the CPU from torch's
-    global random numbers, so that nothing waits for the device. The pool is saved with the module that holds it.
+    global random numbers, so that nothing waits for the device, and is told to it as rows in one small transfer, so
+    that a compiler or an XLA device sees the same graph each time. The pool is saved with the module that holds it.
 
     Args:
         pool_size: images kept; 0 hands all images through. CycleGAN keeps 50.
@@ -33,7 +42,7 @@ class ImagePool(nn.Module):
         self.pool_size = pool_size
         self.num_stored = 0
         # No buffer: DDP would overwrite the pools of all processes with the first one's.
-        self.stored: Tensor | None = None  # (pool_size, 3, H, W) uint8
+        self.stored: Tensor | None = None  # (pool_size + 1, 3, H, W) uint8; the last row is spare
 
     def query(self, images: Tensor) -> Tensor:
         """Store or swap images (N, 3, H, W) in [-1, 1]; return as many, detached.
@@ -46,27 +55,44 @@ class ImagePool(nn.Module):
         if self.pool_size == 0:
             return images
         stored = self._storage_for(images)
-        returned = []
-        for image, as_bytes in zip(images, to_uint8(images), strict=True):
+        read, returned, written = torch.tensor(self._draw(len(images))).to(images.device, non_blocking=True)
+        earlier = to_float(stored.index_select(0, read)).to(images.dtype)
+        stored.index_copy_(0, written, to_uint8(images))
+        return torch.cat([images, earlier]).index_select(0, returned)  # (N, 3, H, W)
+
+    def _draw(self, count: int) -> _Swap:
+        """Draw for a batch as if its images came one after the other."""
+        spare = self.pool_size
+        swap = _Swap([], [], [])
+        swapped = (torch.rand(count) < 0.5).tolist()
+        slots = torch.randint(self.pool_size, (count,)).tolist()
+        holder: dict[int, int] = {}  # the image of this batch that now lies in a slot
+        for image in range(count):
+            slot, returned = spare, image
             if self.num_stored < self.pool_size:
-                stored[self.num_stored] = as_bytes
+                slot = self.num_stored
                 self.num_stored += 1
-                returned.append(image)
-            elif torch.rand(()) < 0.5:
-                slot = int(torch.randint(self.pool_size, ()))
-                returned.append(to_float(stored[slot]).to(image.dtype))
-                stored[slot] = as_bytes
-            else:
-                returned.append(image)
-        return torch.stack(returned)  # (N, 3, H, W)
+            elif swapped[image]:
+                slot = slots[image]
+                returned = holder.get(slot, count + image)
+            if slot in holder and slot != spare:
+                swap.written[holder[slot]] = spare
+            holder[slot] = image
+            swap.read.append(slot)
+            swap.returned.append(returned)
+            swap.written.append(slot)
+        return swap
 
     def _storage_for(self, images: Tensor) -> Tensor:
         """The storage on the device of these images: empty at first, and again where a resumed run crops otherwise."""
         if self.stored is None or self.stored.shape[1:] != images.shape[1:]:
-            self.stored = torch.empty(self.pool_size, *images.shape[1:], dtype=torch.uint8, device=images.device)
+            self.stored = self._empty(images)
             self.num_stored = 0
         self.stored = self.stored.to(images.device)
         return self.stored
+
+    def _empty(self, images: Tensor) -> Tensor:
+        return torch.zeros(self.pool_size + 1, *images.shape[1:], dtype=torch.uint8, device=images.device)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """A copy of the images stored so far, for the state dict."""
@@ -80,5 +106,5 @@ class ImagePool(nn.Module):
         self.num_stored = len(images)
         self.stored = None
         if self.num_stored > 0:
-            self.stored = torch.empty(self.pool_size, *images.shape[1:], dtype=torch.uint8, device=images.device)
+            self.stored = self._empty(images)
             self.stored[: self.num_stored] = images

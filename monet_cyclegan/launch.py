@@ -67,7 +67,24 @@ def run_dir(ckpt_path: str | None, new: str) -> str:
         folder = Path(ckpt_path).parent.parent
         if Path(ckpt_path).parent.name == "checkpoints" and os.access(folder, os.W_OK):
             return str(folder)
-    return new
+    job = _job_of_many_processes()
+    return str(Path(new).with_name(job)) if job else new
+
+
+def _job_of_many_processes() -> str | None:
+    """A name that all processes started by srun or torchrun agree on, unlike the time.
+
+    Raises:
+        UserError: torchrun without an id, whose next run would write into the same folder.
+    """
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return f"slurm_{os.environ['SLURM_JOB_ID']}"
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID")
+    if run_id is None or os.environ.get("WORLD_SIZE", "1") == "1":
+        return None
+    if run_id == "none":
+        raise UserError("torchrun needs --rdzv-id=NAME or --standalone, so that its processes agree on a run's folder")
+    return f"torchrun_{run_id}"
 
 
 def check_multirun(arguments: Sequence[str]) -> None:

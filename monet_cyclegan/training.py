@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import rich
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.syntax import Syntax
@@ -24,6 +23,7 @@ from monet_cyclegan.callbacks.evaluate import Evaluate
 from monet_cyclegan.callbacks.save_best import SaveBest
 from monet_cyclegan.callbacks.save_config import SaveConfig
 from monet_cyclegan.checkpoint import load_checkpoint, load_networks, network_config, saved_config
+from monet_cyclegan.devices import check_devices, settle_speed
 from monet_cyclegan.errors import Pruned, UserError
 from monet_cyclegan.randomness import reseed_torch
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from monet_cyclegan.data.datamodule import UnpairedDataModule
 
 NETWORKS = ("generator", "discriminator")
-PRECISIONS = ("32-true", "bf16-mixed")  # 16-mixed would clip scaled gradients, bf16-true would round small steps away
 
 # Each of these is settled here, so that a warning on the screen is worth reading.
 _EXPECTED_WARNINGS = (
@@ -67,6 +66,7 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
     if resumed is not None:
         check_same_networks(cfg, resumed)
         _continue_wandb_run(cfg, resumed)
+    settle_speed(cfg)
     is_trial = OmegaConf.select(cfg, "callbacks.report_trial.number") is not None
     if not is_trial:  # dozens of them on the screen would bury the search's own lines; config.yaml has each
         print_config(cfg)
@@ -113,32 +113,18 @@ def check_config(cfg: DictConfig) -> None:
     for key in cfg.needs:
         if OmegaConf.select(cfg, key) is None:
             raise UserError(f"{key} is missing: this experiment needs {key}=...")
-    here = available_accelerators()
-    asked, devices = cfg.trainer.accelerator, cfg.trainer.devices
-    count = len(devices) if OmegaConf.is_list(devices) else devices
-    if asked not in ("auto", *here, *(["gpu"] if {"cuda", "mps"} & {*here} else [])):
-        raise UserError(f"trainer.accelerator={asked} is not on this machine: choose {' or '.join(here)}")
-    if count not in (1, "1") and "strategy" not in cfg.trainer:
-        raise UserError(f"trainer.devices={devices} needs processes that know of each other: add trainer=ddp")
+    check_devices(cfg)
     if cfg.trainer.get("max_steps", -1) != -1:
         raise UserError(
             f"trainer.max_steps={cfg.trainer.max_steps} would count each batch twice, once for each optimizer: "
             "use trainer.max_epochs, trainer.max_time or trainer.limit_train_batches"
         )
-    if cfg.trainer.precision not in PRECISIONS:
-        raise UserError(f"trainer.precision={cfg.trainer.precision} is not supported: choose {' or '.join(PRECISIONS)}")
     if not cfg.features and cfg.objective.removeprefix("val/").startswith(("mifid", "fid", "kid", "memorization")):
         raise UserError(f"objective={cfg.objective} needs features, and features=none has none: add objective=val/swd")
     if cfg.trainer.get("overfit_batches", 0):
         raise UserError("trainer.overfit_batches replaces the project's own sampler: use debug=overfit")
     if cfg.ckpt_path and cfg.trainer.get("fast_dev_run"):
         raise UserError("debug=fast_dev_run trains one batch from the start: leave out ckpt_path")
-
-
-def available_accelerators() -> list[str]:
-    """Lightning's names of what this machine can compute on."""
-    names = AcceleratorRegistry.available_accelerators()
-    return sorted(name for name in names if AcceleratorRegistry[name]["accelerator"].is_available())
 
 
 def check_same_networks(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:

@@ -111,14 +111,15 @@ def test_generator_losses_are_the_papers_with_their_weights():
     assert set(terms) == {"adv_a", "adv_b", "cycle_a", "cycle_b", "identity_a", "identity_b"}
 
 
-def test_the_discriminator_of_a_learns_real_photos_from_fake_ones():
+def test_each_discriminator_learns_real_images_of_its_domain_from_fake_ones():
     model = tiny_model()
-    real, fake = images(1), images(2)
-    terms = model.discriminator_losses("a", model.disc_a, real, fake, step=0)
-    (on_real,), (on_fake,) = model.disc_a(real), model.disc_a(fake)
-    expected = ((on_real - 1) ** 2).mean() / 2 + (on_fake**2).mean() / 2
-    torch.testing.assert_close(terms["disc_a"], expected)
-    assert set(terms) == {"disc_a"}
+    real_a, real_b, fake_a, fake_b = map(images, range(4))
+    terms = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
+    for name, disc, real, fake in (("a", model.disc_a, real_a, fake_a), ("b", model.disc_b, real_b, fake_b)):
+        (on_real,), (on_fake,) = disc(real), disc(fake)
+        expected = ((on_real - 1) ** 2).mean() / 2 + (on_fake**2).mean() / 2
+        torch.testing.assert_close(terms[f"disc_{name}"], expected)
+    assert set(terms) == {"disc_a", "disc_b"}
 
 
 @pytest.mark.parametrize("weight", ["lambda_adv", "lambda_cycle", "lambda_identity"])
@@ -158,12 +159,13 @@ def test_weights_that_leave_nothing_to_learn_are_refused(weights_: dict[str, flo
 def test_a_lazy_penalty_is_added_on_its_steps_only_and_judges_through_the_same_gate():
     penalty = R1(weight=3.0, every_n_steps=2)
     model = tiny_model(penalties={"r1": penalty})
-    real, fake = images(1), images(2)
-    with_penalty = model.discriminator_losses("a", model.disc_a, real, fake, step=4)
-    without = model.discriminator_losses("a", model.disc_a, real, fake, step=5)
-    torch.testing.assert_close(with_penalty["r1_a"], penalty(partial(discriminate, model.disc_a), real, fake))
-    assert set(without) == {"disc_a"}
-    torch.testing.assert_close(total(with_penalty), with_penalty["disc_a"] + with_penalty["r1_a"])
+    reals_and_fakes = real_a, real_b, fake_a, fake_b = [*map(images, range(4))]
+    due = model.penalty_terms(*reals_and_fakes, step=4)
+    torch.testing.assert_close(due["r1_a"], penalty(partial(discriminate, model.disc_a), real_a, fake_a))
+    torch.testing.assert_close(due["r1_b"], penalty(partial(discriminate, model.disc_b), real_b, fake_b))
+    assert set(due) == {"r1_a", "r1_b"}
+    assert model.penalty_terms(*reals_and_fakes, step=5) == {}
+    torch.testing.assert_close(total(due), due["r1_a"] + due["r1_b"])
 
 
 class ScalarRecorder(Callback):

@@ -62,7 +62,7 @@ def test_every_image_is_returned_once_or_still_in_the_pool() -> None:
     pool.query(flat(*range(10)))
     returned = [level for start in range(10, 250, 4) for level in levels(pool.query(flat(*range(start, start + 4))))]
     assert pool.stored is not None
-    kept = pool.stored[:, 0, 0, 0].tolist()
+    kept = pool.stored[: pool.num_stored, 0, 0, 0].tolist()
     assert len(kept) == 10
     assert sorted(returned + kept) == list(range(250))
 
@@ -125,6 +125,26 @@ def test_a_query_never_reads_a_value_back_from_the_device() -> None:
     pool = ImagePool(2)
     for _ in range(10):
         assert pool.query(torch.empty(3, 3, 4, 4, device="meta")).is_meta  # has no values to read: trying raises
+
+
+def test_a_batch_is_treated_as_if_its_images_came_one_after_the_other() -> None:
+    """In a pool of one every second swap hits an image of the same batch."""
+    together, apart = filled(1, 1), filled(1, 1)
+    for start in range(1, 200, 8):
+        torch.manual_seed(start)
+        batch = flat(*range(start, start + 8))
+        returned = levels(together.query(batch))
+        torch.manual_seed(start)
+        swapped = torch.rand(8) < 0.5
+        expected = []
+        for image, swap in zip(range(start, start + 8), swapped, strict=True):
+            assert apart.stored is not None
+            held = int(apart.stored[0, 0, 0, 0])
+            expected.append(held if swap else image)
+            apart.stored[0] = image if swap else held
+        assert returned == expected
+        assert together.stored is not None
+        assert together.stored[0, 0, 0, 0] == apart.stored[0, 0, 0, 0]
 
 
 def test_images_of_another_size_start_the_history_anew() -> None:

@@ -1,0 +1,102 @@
+"""What this machine can compute on, and which settings pay on which device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from omegaconf import OmegaConf
+
+from monet_cyclegan.compilation import why_not
+from monet_cyclegan.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+PRECISIONS = ("32-true", "bf16-mixed")  # 16-mixed would clip scaled gradients, bf16-true would round small steps away
+
+
+class Speed(NamedTuple):
+    """What the settings left at "auto" become."""
+
+    precision: str
+    compile: bool
+    channels_last: bool
+    benchmark: bool  # of cuDNN: try its algorithms for each size
+    fused: bool  # one kernel for the whole step of an optimizer
+
+
+_SECTIONS = {"precision": "trainer", "benchmark": "trainer", "compile": "model", "channels_last": "model",
+             "fused": "model.optimizer"}  # fmt: skip
+
+
+def available_accelerators() -> list[str]:
+    """Lightning's names of what this machine can compute on."""
+    names = AcceleratorRegistry.available_accelerators()
+    return sorted(name for name in names if AcceleratorRegistry[name]["accelerator"].is_available())
+
+
+def chosen_accelerator(asked: str) -> str:
+    """The accelerator behind "auto" or "gpu", in Lightning's order: "tpu", "mps", "cuda" or "cpu".
+
+    Raises:
+        UserError: it isn't on this machine.
+    """
+    here = available_accelerators()
+    wanted = {"auto": ("tpu", "mps", "cuda", "cpu"), "gpu": ("mps", "cuda")}.get(asked, (asked,))
+    found = [name for name in wanted if name in here]
+    if not found:
+        raise UserError(f"trainer.accelerator={asked} is not on this machine: choose {' or '.join(here)}")
+    return found[0]
+
+
+def what_pays(accelerator: str) -> Speed:
+    """The fastest settings on this machine's accelerator, as measured: see benchmarks/README.md.
+
+    bfloat16 only where the hardware multiplies it, since it is slower than float32 elsewhere. On a CPU with channels
+    last, compiled or not, nothing was gained.
+    """
+    if accelerator == "cuda":
+        capability = torch.cuda.get_device_capability()
+        native = capability >= (8, 0)
+        # Triton knows GPUs from Volta on; memory formats matter to the matrix units.
+        return Speed("bf16-mixed" if native else "32-true", capability >= (7, 0), native, True, True)
+    if accelerator == "cpu":
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return Speed("bf16-mixed" if native else "32-true", True, False, False, True)
+    if accelerator == "tpu":
+        return Speed("bf16-mixed", False, False, False, False)  # XLA is a compiler of its own
+    return Speed("32-true", False, False, False, True)
+
+
+def settle_speed(cfg: DictConfig) -> None:
+    """Put what pays into the settings that are "auto", and train uncompiled where nothing can be compiled."""
+    accelerator = chosen_accelerator(cfg.trainer.accelerator)
+    pays = what_pays(accelerator)
+    for key, section in _SECTIONS.items():
+        settings = OmegaConf.select(cfg, section)
+        if settings.get(key) == "auto":
+            settings[key] = getattr(pays, key)
+    if cfg.model.compile:
+        reason = why_not(torch.device(accelerator))
+        if reason:
+            print(f"model.compile={cfg.model.compile} is not possible here, so training is slower: {reason}")
+            cfg.model.compile = False
+
+
+def check_devices(cfg: DictConfig) -> None:
+    """Refuse devices that aren't there, and precisions that don't train well.
+
+    Raises:
+        UserError: either.
+    """
+    chosen_accelerator(cfg.trainer.accelerator)
+    devices: Any = cfg.trainer.devices
+    count = len(devices) if OmegaConf.is_list(devices) else devices
+    if count not in (1, "1") and "strategy" not in cfg.trainer:
+        raise UserError(f"trainer.devices={devices} needs processes that know of each other: add trainer=ddp")
+    if cfg.trainer.precision not in ("auto", *PRECISIONS):
+        raise UserError(
+            f"trainer.precision={cfg.trainer.precision} is not supported: choose auto or {' or '.join(PRECISIONS)}"
+        )
