@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from monet_cyclegan.randomness import reseed_torch
 from monet_cyclegan.schedules import constant, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -136,6 +138,17 @@ class CycleGAN(LightningModule):
         if self.ema_ab is None or self.ema_ba is None:
             return self.gen_ab, self.gen_ba
         return self.ema_ab.model, self.ema_ba.model
+
+    @contextmanager
+    def as_saved(self, path: Path | str) -> Iterator[None]:
+        """Meanwhile, the generator A to B that is judged has the weights of a checkpoint of this model."""
+        generator, _ = self.evaluation_generators
+        prefix = next(f"{name}." for name, module in self.named_modules() if module is generator)
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        before = {key: value.clone() for key, value in generator.state_dict().items()}
+        generator.load_state_dict({key.removeprefix(prefix): saved[key] for key in saved if key.startswith(prefix)})
+        yield
+        generator.load_state_dict(before)
 
     @property
     def batches_done(self) -> int:

@@ -31,6 +31,7 @@ _FORMATS = {
     ".bmp": "BMP",
     ".gif": "GIF",
 }
+_CHROMA_420 = 2  # Pillow's name for colours at half the width and height
 READABLE_SUFFIXES = frozenset(_FORMATS)
 
 MAX_PIXELS = 200_000_000
@@ -139,6 +140,19 @@ def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
         raise UserError(f"{path}: can't be written ({error})") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """Encode (H, W, 3) uint8 RGB as JPEG with 4:2:0 chroma, as the competition's files are."""
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "JPEG", quality=quality, subsampling=_CHROMA_420)
+    return encoded.getvalue()
+
+
+def read_size(data: bytes, name: str) -> tuple[int, int]:
+    """Read the width and height of an image file's bytes from its header; UserError if it isn't one."""
+    with _open(data, name) as image:
+        return image.size
 
 
 def image_grid(columns: Mapping[str, Tensor]) -> np.ndarray:

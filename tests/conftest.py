@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 # Before torch and OpenCV are loaded: images of 16 pixels aren't worth threads, and tests must not go to the network.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # compiling takes longer than all that is compiled; see test_compilation
+os.environ.setdefault(
+    "TORCHDYNAMO_DISABLE", "1"
+)  # compiling takes longer than all that is compiled; see test_compilation
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 

@@ -74,7 +74,10 @@ def command_line(monkeypatch, tmp_path, capfd):
             "(choices: demo, demo_search, finetune, resnet_monet, unet_monet)",
         ),
         ("model/generator=xyz", "there is no model/generator=xyz (choices: resnet, resnet_small, unet, unet_small)"),
-        ("trainer=gpuu", "there is no trainer=gpuu, did you mean gpu? (choices: auto, cpu, ddp, gpu, mps, multi_node, tpu)"),
+        (
+            "trainer=gpuu",
+            "there is no trainer=gpuu, did you mean gpu? (choices: auto, cpu, ddp, gpu, mps, multi_node, tpu)",
+        ),
         ("model.generator=unet", "model.generator=unet is not a group of settings, did you mean model/generator=unet?"),
         ("experiment=demo +experiment=unet_monet", "experiment appears more than once in the final defaults list"),
         # syntax

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lightning import Callback
 
 from monet_cyclegan.errors import Interrupted
+from monet_cyclegan.processes import any_says_so
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -47,19 +48,18 @@ class GracefulStop(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop here if asked to, except after an epoch's last batch: its end saves more."""
-        if not trainer.is_last_batch:
-            self._stop_if_asked(trainer)
+        if any_says_so(trainer, self._received is not None, batch_idx) and not trainer.is_last_batch:
+            self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop here if asked to."""
-        self._stop_if_asked(trainer)
+        if trainer.strategy.reduce_boolean_decision(self._received is not None, all=False):
+            self._stop(trainer)
 
-    def _stop_if_asked(self, trainer: Trainer) -> None:
-        asked = trainer.strategy.reduce_boolean_decision(self._received is not None, all=False)
-        if asked:  # on any rank: each has to take part in saving
-            trainer.save_checkpoint(self.path)
-            command = f"python train.py ckpt_path={self.path}"
-            raise Interrupted(self._received or "a signal to another process", command)
+    def _stop(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path)  # each process takes part in saving
+        command = f"python train.py ckpt_path={self.path}"
+        raise Interrupted(self._received or "a signal to another process", command)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None and number == signal.SIGINT:

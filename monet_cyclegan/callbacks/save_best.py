@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import math
 import os
@@ -11,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import torch
 from lightning import Callback
 
 if TYPE_CHECKING:
@@ -126,16 +124,13 @@ class SaveBest(Callback):
         undecided = len(self.candidates) > 1 and any(candidate.final is None for candidate in self.candidates)
         if not (self.rescore and undecided and scorer and prefix == "val"):
             return
-        generator, _ = pl_module.evaluation_generators  # type: ignore[misc]
-        before = copy.deepcopy(generator.state_dict())
         for place, candidate in enumerate(self.candidates):
             if trainer.is_global_zero:
                 print(
                     f"scoring {candidate.file} {self.final_title} ({place + 1} of {len(self.candidates)})", flush=True
                 )
-            generator.load_state_dict(_weights_of(generator, pl_module, self.folder / candidate.file))
-            candidate.final = scorer.score_all(trainer, pl_module, self.rescore_images).get(name)
-        generator.load_state_dict(before)
+            with pl_module.as_saved(self.folder / candidate.file):  # type: ignore[operator]
+                candidate.final = scorer.score_all(trainer, pl_module, self.rescore_images).get(name)
         self.candidates.sort(key=self._final_rank)
         if trainer.is_global_zero:
             self._point_to_best()
@@ -179,13 +174,6 @@ class SaveBest(Callback):
                     [candidate.file, candidate.epoch, candidate.batches, repr(candidate.score), final, best]
                 )
         unfinished.replace(self.table)
-
-
-def _weights_of(network: torch.nn.Module, pl_module: LightningModule, path: Path) -> dict[str, Any]:
-    """What a checkpoint of ``pl_module`` holds for one of its networks."""
-    prefix = next(f"{name}." for name, module in pl_module.named_modules() if module is network)
-    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    return {key[len(prefix) :]: value for key, value in saved.items() if key.startswith(prefix)}
 
 
 def _link(source: Path, target: Path) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Callback
 
+from monet_cyclegan.processes import any_says_so
+
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
@@ -33,7 +35,7 @@ class SaveLast(Callback):
     ) -> None:
         """Save in the middle of an epoch; not after its last batch, which validation follows."""
         due = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
-        if trainer.strategy.reduce_boolean_decision(due, all=False) and not trainer.is_last_batch:
+        if any_says_so(trainer, due, batch_idx) and not trainer.is_last_batch:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -18,7 +18,7 @@ from monet_cyclegan.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CacheMode = Literal["ram", "disk", "none"]
+CacheMode = Literal["device", "ram", "disk", "none"]
 
 _FORMAT = 1  # raised when the layout of the files or the way of shrinking changes
 _KEPT = 4  # a data set has two domains, each with training and held-out images
@@ -30,18 +30,18 @@ def cached(source: Source, mode: CacheMode, short_side: int, folder: Path | str)
     """Give ``source`` with every image shrunk to ``short_side`` and, unless ``mode`` is "none", decoded only once.
 
     "ram" decodes everything now, once for all runs of a process, "disk" once for all runs under ``folder``. The pixels
-    are the same in all three modes.
+    are the same in all modes; of "device", from which `monet_cyclegan.data.device_cache` goes on, too.
 
     Raises:
         UserError: an unknown mode, or an image that can't be read.
     """
     if mode == "none":
         return ShrunkSource(source, short_side)
-    if mode == "ram":
+    if mode in ("ram", "device"):
         return CachedSource(source, *_from_memory(source, short_side))
     if mode == "disk":
         return CachedSource(source, *_from_disk(source, short_side, Path(folder)))
-    raise UserError(f"data.cache={mode} is not a cache; choose ram, disk or none")
+    raise UserError(f"data.cache={mode} is not a cache; choose device, ram, disk or none")
 
 
 class ShrunkSource(DerivedSource):

@@ -12,11 +12,12 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from monet_cyclegan.data.cache import CacheMode, cached
+from monet_cyclegan.data.device_cache import DeviceImages, PlannedDataset
 from monet_cyclegan.data.pairs import DOMAINS, DomainDataset, EpochSampler, Position, RankSampler, UnpairedDataset
 from monet_cyclegan.data.sources import Domains, Source, find_domains, open_folders
 from monet_cyclegan.data.split import Joined, Subset, limited, split
 from monet_cyclegan.data.synthetic import synthetic_domains
-from monet_cyclegan.data.transforms import eval_transform, train_transform
+from monet_cyclegan.data.transforms import eval_transform, flip_probability, train_transform
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.images import to_float
 
@@ -43,7 +44,8 @@ class UnpairedDataModule(LightningDataModule):
         batch_size: items per step and process.
         eval_batch_size: images per validation batch and process.
         num_workers: loader processes; 0 loads in the main one.
-        cache: "ram", "disk" (under ``cache_dir``) or "none".
+        cache: "ram", "disk" (under ``cache_dir``), "none", or "device": all training images in the device's memory,
+            cut and flipped there, without other augmentation.
         val_a: photos held out, a number or a share below 1; a source that comes with a test set uses that.
         val_b: paintings held out, likewise.
         eval_images: images of each domain that a validation translates: held-out ones and, if these are fewer, training
@@ -93,10 +95,12 @@ class UnpairedDataModule(LightningDataModule):
         self.cache, self.cache_dir = cache, cache_dir
         self.val_a, self.val_b, self.limit = val_a, val_b, limit
         self.eval_images = eval_images
+        self.flip = flip_probability(self.augment) if cache == "device" else 0.0
         self.split_seed, self.seed = split_seed, seed
         self.train_sources: tuple[Source, Source] | None = None
         self.val_sources: tuple[Source, Source] | None = None
         self._resume_at = Position(epoch=0, samples=0)
+        self._on_device: dict[str, DeviceImages] = {}  # what plans refer to, by domain
 
     @classmethod
     def from_root(cls, root: Path | str, swap: bool = False, **options: Any) -> UnpairedDataModule:
@@ -138,11 +142,25 @@ class UnpairedDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Load the training items of this rank, from where the last checkpoint stood."""
         assert self.train_sources is not None
-        transform = train_transform(self.load_size, self.crop_size, self.augment.values())
-        dataset = UnpairedDataset(*self.train_sources, transform, self.seed)
+        dataset = self._planned_dataset() if self.cache == "device" else self._transformed_dataset()
         rank, world_size = self._rank()
         sampler = EpochSampler(len(dataset), self.batch_size * world_size, self._resume_at, rank, world_size)
-        return self._loader(dataset, sampler, self.batch_size)
+        # Plans are made faster than they could be sent by another process.
+        return self._loader(dataset, sampler, self.batch_size, 0 if self.cache == "device" else self.num_workers)
+
+    def _transformed_dataset(self) -> UnpairedDataset:
+        assert self.train_sources is not None
+        transform = train_transform(self.load_size, self.crop_size, self.augment.values())
+        return UnpairedDataset(*self.train_sources, transform, self.seed)
+
+    def _planned_dataset(self) -> PlannedDataset:
+        assert self.train_sources is not None
+        dataset = PlannedDataset(*self.train_sources, self.load_size, self.crop_size, self.flip, self.seed)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        self._on_device = {
+            name: DeviceImages(images, device) for name, images in zip(DOMAINS, dataset.images, strict=True)
+        }
+        return dataset
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
         """Load this rank's share of the images that a validation translates: first A, then B."""
@@ -159,30 +177,37 @@ class UnpairedDataModule(LightningDataModule):
         assert self.train_sources is not None
         return limited(Joined(self._held_out(name), self.train_sources[DOMAINS.index(name)]), limit, self.split_seed)
 
-    def images(self, name: str, source: Source) -> DataLoader[dict[str, Tensor]]:
-        """Load this rank's share of a source of domain ``name`` in order, as training would see it but unaugmented."""
-        dataset = DomainDataset(name, source, eval_transform(self.crop_size))
-        rank, world_size = self._rank()
+    def images(
+        self, name: str, source: Source, crop_size: int | None = None, shared: bool = True
+    ) -> DataLoader[dict[str, Tensor]]:
+        """Load a source of domain ``name`` in order, as training would see it but unaugmented.
+
+        Squares of ``crop_size`` pixels instead of the training's; this rank's share, unless it isn't ``shared``.
+        """
+        dataset = DomainDataset(name, source, eval_transform(crop_size or self.crop_size))
+        rank, world_size = self._rank() if shared else (0, 1)
         if len(dataset) < world_size:
             raise UserError(
                 f"{len(dataset)} held-out images are too few for {world_size} processes: raise data.val_a and val_b"
             )
         sampler = RankSampler(len(dataset), rank, world_size)
         # Not persistent: few batches, seldom, aren't worth two idle processes each.
-        return self._loader(dataset, sampler, self.eval_batch_size, persistent=False)
+        return self._loader(dataset, sampler, self.eval_batch_size, self.num_workers, persistent=False)
 
     def _held_out(self, name: str) -> Source:
         assert self.val_sources is not None
         return self.val_sources[DOMAINS.index(name)]
 
-    def _loader(self, dataset: Any, sampler: Any, batch_size: int, persistent: bool = True) -> DataLoader[Any]:
+    def _loader(
+        self, dataset: Any, sampler: Any, batch_size: int, num_workers: int, persistent: bool = True
+    ) -> DataLoader[Any]:
         return DataLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
+            num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=persistent and self.num_workers > 0,
+            persistent_workers=persistent and num_workers > 0,
             worker_init_fn=_start_worker,
             # Of its own: an iterator draws a seed, which would else come from the run's stream.
             generator=torch.Generator().manual_seed(0),
@@ -197,8 +222,11 @@ class UnpairedDataModule(LightningDataModule):
         return to_float(a), to_float(b)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Turn uint8 into float in [-1, 1], on the device."""
-        return {name: to_float(images) for name, images in batch.items()}
+        """Turn uint8, or plans (N, 4) for images that are there already, into float in [-1, 1], on the device."""
+        return {name: to_float(self._looked_up(name, images)) for name, images in batch.items()}
+
+    def _looked_up(self, name: str, images: Tensor) -> Tensor:
+        return images if images.ndim == 4 else self._on_device[name].cut(images, self.crop_size)
 
     def state_dict(self) -> dict[str, int]:
         """Position in the data, counted in samples over all ranks."""

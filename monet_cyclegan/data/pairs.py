@@ -42,7 +42,7 @@ class Position(NamedTuple):
 class UnpairedDataset(Dataset[dict[str, Tensor]]):
     """Items {"a": (3, S, S) uint8, "b": (3, S, S) uint8}, asked for by ``Key``."""
 
-    def __init__(self, source_a: Source, source_b: Source, transform: Transform, seed: int):
+    def __init__(self, source_a: Source, source_b: Source, transform: Transform | None, seed: int):
         self.sources = (source_a, source_b)
         self.transform = transform
         self.seed = seed
@@ -55,10 +55,15 @@ class UnpairedDataset(Dataset[dict[str, Tensor]]):
         return {name: self._draw(domain, epoch, position) for domain, name in enumerate(DOMAINS)}
 
     def _draw(self, domain: int, epoch: int, position: int) -> Tensor:
-        source = self.sources[domain]
-        round_, place = divmod(position, len(source))
-        index = int(_order(len(source), self.seed, domain, epoch, round_)[place])
-        return to_tensor(self.transform(source.load(index), derive_seed(self.seed, domain, epoch, position)))
+        assert self.transform is not None
+        image = self.sources[domain].load(self.index(domain, epoch, position))
+        return to_tensor(self.transform(image, derive_seed(self.seed, domain, epoch, position)))
+
+    def index(self, domain: int, epoch: int, position: int) -> int:
+        """Which image of a domain (0 for A, 1 for B) stands at a position of an epoch."""
+        length = len(self.sources[domain])
+        round_, place = divmod(position, length)
+        return int(_order(length, self.seed, domain, epoch, round_)[place])
 
 
 @lru_cache(maxsize=8)

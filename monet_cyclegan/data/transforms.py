@@ -13,8 +13,10 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 
+from monet_cyclegan.errors import UserError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class Transform:
@@ -40,6 +42,29 @@ def train_transform(load_size: int, crop_size: int, augment: Iterable[A.BasicTra
 def eval_transform(crop_size: int) -> Transform:
     """Resize the short side to ``crop_size`` and cut the centre: nothing random."""
     return Transform([A.SmallestMaxSize(crop_size, interpolation=cv2.INTER_AREA), A.CenterCrop(crop_size, crop_size)])
+
+
+def flip_probability(augment: Mapping[str, A.BasicTransform]) -> float:
+    """How often ``augment`` mirrors an image, if it does nothing else.
+
+    Raises:
+        UserError: it does something else.
+    """
+    flip = 0.0
+    for name, step in augment.items():
+        if isinstance(step, A.HorizontalFlip):
+            flip = flip * (1 - step.p) + (1 - flip) * step.p  # of two, one or the other
+        elif step.p > 0:
+            raise UserError(
+                f"data.cache=device only cuts and flips, so data.augment.{name} can't be applied: "
+                f"set data.augment.{name}.p=0, or data.cache=ram"
+            )
+    return flip
+
+
+def enlarge(image: np.ndarray, short_side: int) -> np.ndarray:
+    """Scale an image (H, W, 3) so that its shorter side is ``short_side``, as `train_transform` does."""
+    return A.SmallestMaxSize(short_side, p=1)(image=image)["image"]
 
 
 def shrink(image: np.ndarray, short_side: int) -> np.ndarray:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from monet_cyclegan.images import encode_jpeg
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 QUALITY = 75  # that of the competition's own files
-_CHROMA_420 = 2  # Pillow's name for colours at half the width and height
 
 
 def jpeg_round_trip(images: Tensor, quality: int = QUALITY) -> Tensor:
@@ -27,6 +28,4 @@ def jpeg_round_trip(images: Tensor, quality: int = QUALITY) -> Tensor:
 
 
 def _round_trip(image: np.ndarray, quality: int) -> np.ndarray:
-    encoded = io.BytesIO()
-    Image.fromarray(image).save(encoded, "JPEG", quality=quality, subsampling=_CHROMA_420)
-    return np.array(Image.open(encoded, formats=["JPEG"]))
+    return np.array(Image.open(io.BytesIO(encode_jpeg(image, quality)), formats=["JPEG"]))

@@ -174,7 +174,7 @@ def test_the_pixels_of_a_cache_can_not_be_changed_by_who_loads_them(folder, tmp_
 
 
 def test_an_unknown_cache_is_refused_with_the_choices(folder, tmp_path):
-    with pytest.raises(UserError, match=r"data\.cache=gpu is not a cache; choose ram, disk or none"):
+    with pytest.raises(UserError, match=r"data\.cache=gpu is not a cache; choose device, ram, disk or none"):
         cached(FolderSource(folder), "gpu", 16, tmp_path)
 
 

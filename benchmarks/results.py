@@ -1,0 +1,82 @@
+"""What every benchmark writes: its figures with device, versions and date, as JSON and in the one table.
+
+python -m benchmarks.results makes benchmarks/README.md from benchmarks/results/*.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FOLDER = Path(__file__).parent / "results"
+TABLE = Path(__file__).parent / "README.md"
+HEAD = """# What was measured
+
+Made by `python -m benchmarks.results` from the files in `results/`. Each command prints its figures, too. Ratios are
+taken within one run, whose contenders take turns; nothing else should be running.
+"""
+
+
+def device_name(device: str = "cpu") -> str:
+    """The GPU's name, or the processor's and how many threads torch uses."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    cpus = Path("/proc/cpuinfo")
+    models = [line for line in cpus.read_text().splitlines() if "model name" in line] if cpus.is_file() else []
+    name = models[0].split(": ")[1] if models else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def write(
+    name: str,
+    summary: Sequence[tuple[str, str]],
+    figures: Mapping[str, Any],
+    device: str = "cpu",
+    packages: Sequence[str] = ("torch", "lightning"),
+    output: Path | None = None,
+) -> Path:
+    """Write ``results/<name>.json``; ``summary`` are the lines of the table: what, and its figure."""
+    path = output or FOLDER / f"{name}{'_gpu' if device.startswith('cuda') else ''}.json"
+    report = {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": " ".join([f"python -m benchmarks.{name}", *sys.argv[1:]]),
+        "device": device_name(device),
+        "load": os.getloadavg()[0],
+        "versions": {package: version(package) for package in packages},
+        "summary": [list(line) for line in summary],
+        **figures,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def table() -> str:
+    """All results as Markdown."""
+    parts = [HEAD]
+    for path in sorted(FOLDER.glob("*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+        lines = [f"| {what} | {figure} |" for what, figure in report["summary"]]
+        parts.append(
+            f"\n## {path.stem}\n\n`{report['command']}`, {report['date'][:10]}, {report['device']}, {versions}\n\n"
+            + "\n".join(["| what | figure |", "|---|---|", *lines])
+            + "\n"
+        )
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    TABLE.write_text(table(), encoding="utf-8")
+    print(TABLE)

@@ -1,0 +1,65 @@
+"""The competition's images.zip: many JPEGs in one archive, whole or not there."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from typing import TYPE_CHECKING
+
+from monet_cyclegan.errors import UserError
+from monet_cyclegan.images import encode_jpeg, read_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import numpy as np
+
+SIDE = 256
+COUNTS = range(7000, 10001)  # how many the competition takes
+QUALITY = 75  # that of its own files, with which the translations are compared
+
+
+def write_image_zip(path: Path, images: Iterable[tuple[str, np.ndarray]]) -> int:
+    """Write named images (H, W, 3) uint8 as JPEGs, beside the target first; returns how many.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    count = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # JPEGs don't get smaller
+                for name, image in images:
+                    archive.writestr(f"{name}.jpg", encode_jpeg(image, QUALITY))
+                    count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error})") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count
+
+
+def problems(path: Path) -> list[str]:
+    """What the competition would refuse in an archive, read back from the disk; empty if it is fine."""
+    found = []
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+        if damaged:
+            found.append(f"{damaged} is damaged")
+        names = archive.namelist()
+        if len(names) not in COUNTS:
+            found.append(f"{len(names):,} images, where the competition takes {COUNTS[0]:,} to {COUNTS[-1]:,}")
+        if len({*names}) != len(names):
+            found.append(f"{len(names) - len({*names})} names come twice")
+        for name in names:
+            size = read_size(archive.read(name), name)
+            if size != (SIDE, SIDE):
+                found.append(f"{name} has {size[0]}x{size[1]} pixels, not {SIDE}x{SIDE}")
+                break
+    return found
