@@ -1,14 +1,18 @@
-# make setup | demo | test | lint: each builds .venv first if need be, and needs no network after that.
+# make setup | demo | test | test-xla | lint: each builds its environment first if need be, and needs no network after.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+XLA := .venv-xla
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+# torch_xla's last release is for torch 2.9, older than what all else needs: libraries besides it are as tested.
+XLA_PINS := 'torch==2.9.*' 'torch_xla==2.9.*' 'torchvision==0.24.*'
+
+.PHONY: help setup demo test test-xla lint format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(READY)  ## build .venv with the tested versions
 
@@ -28,6 +32,17 @@ demo: $(READY)  ## train for a few minutes on pictures that the project paints i
 test: $(READY)  ## run all tests
 	$(BIN)/python -m pytest -n 2
 
+test-xla: $(XLA)/.ready  ## train and resume on an XLA device, which the CPU stands in for
+	$(XLA)/bin/python -m pytest tests/xla -W ignore::DeprecationWarning
+
+$(XLA)/.ready: $(READY)
+	$(PYTHON) -m venv $(XLA)
+	grep -vE '^(torch|torchvision|triton|nvidia|cuda)' constraints.txt > $(XLA)/constraints.txt
+	$(BIN)/python -c 'import tomllib; print(*(line for line in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if not line.startswith(("torch>", "torchvision"))), "pytest", sep="\n")' > $(XLA)/requirements.txt
+	$(BIN)/uv pip install --python $(XLA)/bin/python --constraint $(XLA)/constraints.txt $(XLA_PINS) --requirement $(XLA)/requirements.txt
+	$(BIN)/uv pip install --python $(XLA)/bin/python --no-deps --editable .
+	@touch $@
+
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,4 +53,4 @@ format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv and caches, never outputs/ or data/
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) $(XLA) .mypy_cache .ruff_cache .pytest_cache *.egg-info

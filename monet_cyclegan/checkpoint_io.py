@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.fabric.plugins.io import TorchCheckpointIO, XLACheckpointIO
+from lightning_utilities.core.apply_func import apply_to_collection
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -30,6 +31,15 @@ class DurableCheckpointIO(TorchCheckpointIO):
         finally:
             unfinished.unlink(missing_ok=True)
         _sync_folder(target.parent)
+
+
+class DurableXLACheckpointIO(DurableCheckpointIO, XLACheckpointIO):
+    """The same for an XLA device: tensors are brought to the CPU first. Lightning takes no other kind there."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint to a local ``path``."""
+        on_cpu = apply_to_collection(checkpoint, torch.Tensor, lambda tensor: tensor.cpu())
+        super().save_checkpoint(on_cpu, path, storage_options)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -184,8 +184,9 @@ class CycleGAN(LightningModule):
             self.ema_ab.update(self.gen_ab, step)
             self.ema_ba.update(self.gen_ba, step)
 
-        # Logging costs about as much as launching a generator: what nobody reads isn't logged.
-        if penalties or (batch_idx + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:  # type: ignore[attr-defined]
+        # Logging costs about as much as launching a generator: what nobody reads isn't logged. A lazy penalty is.
+        lazy = any(penalty.every_n_steps > 1 and penalty.due(step) for penalty in self.penalties.values())
+        if lazy or (batch_idx + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:  # type: ignore[attr-defined]
             disc_terms = {**disc_terms, **penalties}
             scalars = {**gen_terms, **disc_terms, "grad_norm_gen": grad_norm_gen, "grad_norm_disc": grad_norm_disc}
             self.log_dict({f"train/{name}": scalar.detach() for name, scalar in scalars.items()})

@@ -6,6 +6,8 @@ checkpoint has to hold the states of the generators of torch, CUDA, NumPy and ev
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import torch
 
@@ -25,7 +27,10 @@ def reseed_torch(*key: int) -> None:
 
     Called as a batch starts, it fixes what dropout, image pools and penalties draw in this batch.
     """
-    torch.manual_seed(derive_seed(*key))
+    seed = derive_seed(*key)
+    torch.manual_seed(seed)
+    if "torch_xla" in sys.modules:  # which torch doesn't know
+        sys.modules["torch_xla.core.xla_model"].set_rng_state(seed >> 1)  # signed there
 
 
 def _sequence(key: tuple[int, ...]) -> np.random.SeedSequence:
