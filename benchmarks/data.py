@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from benchmarks.results import write
+from benchmarks.results import DEFAULT_OUTPUT, write
 from benchmarks.train_step import BareStep, Setting
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.data.datamodule import UnpairedDataModule
@@ -52,7 +52,7 @@ DEFAULTS = {
     "size": 128,
     "channels": 32,
     "device": "auto",
-    "output": Path(),
+    "output": DEFAULT_OUTPUT,
 }
 
 
@@ -220,9 +220,8 @@ def main() -> None:
         )
         for cache, found in steps.items()
     ]
-    output = options["output"] if options["output"] != Path() else None
     packages = ("torch", "torchvision", "albumentations")
-    print(write("data", lines, {"images_per_second": rates, "steps": steps}, device, packages, output))
+    print(write("data", lines, {"images_per_second": rates, "steps": steps}, device, packages, options["output"]))
 
 
 if __name__ == "__main__":

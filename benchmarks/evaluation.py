@@ -10,18 +10,13 @@ Nothing else should be running.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
-import platform
 import resource
 import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +33,7 @@ from torch_fidelity import metric_fid, metric_kid
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchmetrics.image import fid, mifid
 
+from benchmarks.results import DEFAULT_OUTPUT, write
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.metrics import FrechetInceptionDistance, KernelInceptionDistance, MiFID
@@ -63,7 +59,7 @@ DEFAULTS = {
     "features.weights": "",
     "images": 200,
     "repeats": 3,
-    "output": Path("benchmarks/results/evaluation.json"),
+    "output": DEFAULT_OUTPUT,
 }
 
 
@@ -234,18 +230,17 @@ def measure_extraction(features: str, weights: str, num_images: int, repeats: in
     }
 
 
-def surroundings() -> dict[str, Any]:
-    """What numbers depend on besides the code; ``load`` is that of the minute before."""
-    cpus = Path("/proc/cpuinfo")
-    models = [line for line in cpus.read_text().splitlines() if "model name" in line] if cpus.is_file() else []
-    return {
-        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.evaluation", *sys.argv[1:]]),
-        "device": models[0].split(": ")[1] if models else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-        "versions": {name: version(name) for name in ("torch", "numpy", "torchmetrics", "torch-fidelity")},
-    }
+def summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The lines of the one table of all benchmarks."""
+    ratios = [
+        (
+            f"{pair['ours']}, beside {pair['theirs']}",
+            f"{pair['seconds']:.2f} of its time, {pair['megabytes']:.2f} of its memory",
+        )
+        for pair in report["ratios"]
+    ]
+    rates = report["extraction"]["images_per_second"]
+    return [*ratios, *((name, f"{rate:.1f} images/s") for name, rate in rates.items())]
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -274,7 +269,8 @@ def main() -> None:
     for key, least in LEAST.items():
         if options[key] < least:
             raise UserError(f"{key}={options[key]} is too few, it needs {least} or more")
-    report = {**surroundings(), "settings": {**options, "output": str(options["output"])}}
+    settings = {key: value for key, value in options.items() if key != "output"}
+    report: dict[str, Any] = {"settings": settings, "threads": torch.get_num_threads()}
     num_rows = {kind: options[kind] for kind in ("generated", "real")}
     report["statistics"] = found = measure_statistics(num_rows, options["width"], options["repeats"])
     report["ratios"] = [
@@ -284,9 +280,8 @@ def main() -> None:
     network = (options["features"], options["features.weights"])
     report["extraction"] = measure_extraction(*network, options["images"], options["repeats"])
     show(report)
-    options["output"].parent.mkdir(parents=True, exist_ok=True)
-    options["output"].write_text(json.dumps(report, indent=2) + "\n")
-    print(options["output"])
+    packages = ("torch", "numpy", "torchmetrics", "torch-fidelity")
+    print(write("evaluation", summary(report), report, packages=packages, output=options["output"]))
 
 
 if __name__ == "__main__":

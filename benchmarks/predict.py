@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.results import write
+from benchmarks.results import DEFAULT_OUTPUT, write
 from monet_cyclegan.checkpoint import build_generator, load_checkpoint
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.data.synthetic import synthetic_domains
@@ -40,7 +40,7 @@ DEFAULTS = {
     "channels": 64,
     "repeats": 3,
     "device": "auto",
-    "output": Path(),
+    "output": DEFAULT_OUTPUT,
 }
 
 
@@ -102,8 +102,16 @@ def main() -> None:
             f"{rates['ours']:.2f} images/s, {ratio:.2f} times one by one",
         )
     ]
-    output = options["output"] if options["output"] != Path() else None
-    print(write("predict", lines, {"images_per_second": rates, "seconds": seconds}, device.type, ("torch",), output))
+    print(
+        write(
+            "predict",
+            lines,
+            {"images_per_second": rates, "seconds": seconds},
+            device.type,
+            ("torch",),
+            options["output"],
+        )
+    )
 
 
 if __name__ == "__main__":

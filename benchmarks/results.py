@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FOLDER = Path(__file__).parent / "results"
+DEFAULT_OUTPUT = Path()  # what output= is unless it is given
 TABLE = Path(__file__).parent / "README.md"
 HEAD = """# What was measured
 
@@ -29,7 +30,7 @@ taken within one run, whose contenders take turns; nothing else should be runnin
 
 
 def device_name(device: str = "cpu") -> str:
-    """The GPU's name, or the processor's and how many threads torch uses."""
+    """The GPU's name, or the processor's, and how many threads torch uses."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
     cpus = Path("/proc/cpuinfo")
@@ -44,13 +45,15 @@ def write(
     figures: Mapping[str, Any],
     device: str = "cpu",
     packages: Sequence[str] = ("torch", "lightning"),
-    output: Path | None = None,
+    output: Path = DEFAULT_OUTPUT,
 ) -> Path:
-    """Write ``results/<name>.json``; ``summary`` are the lines of the table: what, and its figure."""
-    path = output or FOLDER / f"{name}{'_gpu' if device.startswith('cuda') else ''}.json"
+    """Write ``output``, or ``results/<name>.json``; ``summary`` are the lines of the table: what, and its figure."""
+    default = FOLDER / f"{name}{'_gpu' if device.startswith('cuda') else ''}.json"
+    path = default if output == DEFAULT_OUTPUT else output
+    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("output=")]
     report = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": " ".join([f"python -m benchmarks.{name}", *sys.argv[1:]]),
+        "command": " ".join([f"python -m benchmarks.{name}", *arguments]),
         "device": device_name(device),
         "load": os.getloadavg()[0],
         "versions": {package: version(package) for package in packages},

@@ -9,23 +9,19 @@ Nothing else should be running.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from benchmarks.results import DEFAULT_OUTPUT, write
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULTS = {"trials": 8, "repeats": 3, "output": Path("benchmarks/results/search.json")}
+DEFAULTS = {"trials": 8, "repeats": 3, "output": DEFAULT_OUTPUT}
 RUN = (
     "experiment=demo",
     "trainer=cpu",
@@ -79,18 +75,15 @@ def main() -> None:
             each = (program(more) - program(1)) / options["trials"]
             times[name].append(each)
             print(f"repeat {repeat + 1} of {options['repeats']}: {name} {each:.3f} s a further run", flush=True)
-    added = median(times["search"]) - median(times["multirun"])
-    print(f"the search adds {added:.3f} s a trial to a run's {median(times['multirun']):.3f} s")
-    result = {
-        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "device": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-        "versions": {name: version(name) for name in ("torch", "lightning", "hydra-core", "optuna")},
-        "command": f"python -m benchmarks.search {' '.join(sys.argv[1:])}".strip(),
-        "seconds_per_further_run": times,
-        "added_seconds_per_trial": added,
-    }
-    options["output"].parent.mkdir(parents=True, exist_ok=True)
-    options["output"].write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    alone = median(times["multirun"])
+    added = median(times["search"]) - alone
+    print(f"the search adds {added:.3f} s a trial to a run's {alone:.3f} s")
+    lines = [
+        ("what a search adds to a trial", f"{added:.2f} s, where a run in Hydra's own multirun takes {alone:.2f} s")
+    ]
+    figures = {"seconds_per_further_run": times, "added_seconds_per_trial": added}
+    packages = ("torch", "lightning", "hydra-core", "optuna")
+    print(write("search", lines, figures, packages=packages, output=options["output"]))
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.results import write
+from benchmarks.results import DEFAULT_OUTPUT, write
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULTS = {"repeats": 3, "output": Path()}
+DEFAULTS = {"repeats": 3, "output": DEFAULT_OUTPUT}
 TINY = (
     "experiment=demo",
     "trainer=cpu",
@@ -87,9 +87,16 @@ def main() -> None:
                 times[name].append(seconds(*command, folder=folder, status=2 * mistake, until=until))
                 print(f"{repeat + 1} of {options['repeats']}: {name} {times[name][-1]:.2f} s", flush=True)
     medians = {name: statistics.median(each) for name, each in times.items()}
-    output = options["output"] if options["output"] != Path() else None
     lines = [(name, f"{value:.1f} s") for name, value in medians.items()]
-    print(write("start_up", lines, {"seconds": times}, packages=("torch", "lightning", "hydra-core"), output=output))
+    print(
+        write(
+            "start_up",
+            lines,
+            {"seconds": times},
+            packages=("torch", "lightning", "hydra-core"),
+            output=options["output"],
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.classic import ClassicLoop
-from benchmarks.results import write
+from benchmarks.results import DEFAULT_OUTPUT, write
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.compilation import begin_step
 from monet_cyclegan.cyclegan import CycleGAN, total
@@ -69,7 +69,7 @@ DEFAULTS = {
     "limit_s": 120.0,
     "equal_steps": 20,
     "memory": True,
-    "output": Path(),
+    "output": DEFAULT_OUTPUT,
 }
 
 
@@ -363,24 +363,31 @@ def too_long(setting: Setting, rows: list[dict[str, Any]], limit_s: float) -> bo
     return bool(same) and min(per_pixel) * setting.batch * setting.size**2 > limit_s
 
 
+def _how(row: dict[str, Any]) -> str:
+    return f"{row['precision']}, {'compiled' if row['compile'] else 'eager'}"
+
+
 def _named(row: dict[str, Any]) -> str:
-    how = f"{row['precision']}, {'compiled' if row['compile'] else 'eager'}"
-    return f"{row['network']}, {row['channels']} channels, {row['size']} pixels, batch {row['batch']}, {how}"
+    blocks = f"-{row['blocks']}" if row["network"] == "resnet" else ""
+    size = f"{row['channels']} channels, {row['size']} pixels, batch {row['batch']}"
+    return f"{row['network']}{blocks}, {size}, {_how(row)}"
 
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print a table."""
-    table = Table("", "pairs/s", "x classic", "x bare", "% of products", "MB (classic)", title="Training steps")
+    columns = ("network", "pixels", "batch", "pairs/s", "x classic", "x bare", "% of products", "MB", "MB, classic")
+    table = Table(*columns, title=f"Training steps, {rows[0]['channels']} channels, {_how(rows[0])}")
     for row in rows:
         seconds, memory = row["seconds"], row.get("megabytes", {})
-        table.add_row(
-            _named(row),
-            f"{row['pairs_per_second']['ours']:.2f}",
-            f"{seconds['classic'] / seconds['ours']:.2f}" if "classic" in seconds else "",
-            f"{seconds['ours'] / seconds['bare']:.3f}" if "bare" in seconds else "",
-            f"{100 * row['share_of_matrix_rate']:.0f}",
-            f"{memory['ours']:.0f} ({memory.get('classic', math.nan):.0f})" if memory else "",
-        )
+        figures = {
+            "pairs/s": f"{row['pairs_per_second']['ours']:.2f}",
+            "x classic": f"{seconds['classic'] / seconds['ours']:.2f}" if "classic" in seconds else "",
+            "x bare": f"{seconds['ours'] / seconds['bare']:.3f}" if "bare" in seconds else "",
+            "% of products": f"{100 * row['share_of_matrix_rate']:.0f}",
+            "MB": f"{memory['ours']:.0f}" if memory else "",
+            "MB, classic": f"{memory['classic']:.0f}" if "classic" in memory else "",
+        }
+        table.add_row(row["network"], str(row["size"]), str(row["batch"]), *figures.values())
     Console().print(table)
     for row in rows:
         for what, value in row.get("differences", {}).items():
@@ -431,8 +438,7 @@ def main() -> None:
         rows.append(measure(setting, options))
         show(rows[-1:])
     show(rows)
-    output = options["output"] if options["output"] != Path() else None
-    print(write("train_step", summary(rows), {"rows": rows}, rows[0]["device"], output=output))
+    print(write("train_step", summary(rows), {"rows": rows}, rows[0]["device"], output=options["output"]))
 
 
 if __name__ == "__main__":

@@ -146,9 +146,12 @@ class CycleGAN(LightningModule):
         prefix = next(f"{name}." for name, module in self.named_modules() if module is generator)
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
         before = {key: value.clone() for key, value in generator.state_dict().items()}
-        generator.load_state_dict({key.removeprefix(prefix): saved[key] for key in saved if key.startswith(prefix)})
-        yield
-        generator.load_state_dict(before)
+        weights = {key.removeprefix(prefix): saved[key] for key in saved if key.startswith(prefix)}
+        try:
+            generator.load_state_dict(weights)
+            yield
+        finally:  # Ctrl-C, too: the next checkpoint must not hold these
+            generator.load_state_dict(before)
 
     @property
     def batches_done(self) -> int:
@@ -192,7 +195,7 @@ class CycleGAN(LightningModule):
             self.log_dict({f"train/{name}": scalar.detach() for name, scalar in scalars.items()})
             self.log_dict({"train/lr": self.lr * factor, "train/lr_disc": self.lr_disc * factor})
             totals = {"train/gen": total(gen_terms).detach(), "train/disc": total(disc_terms).detach()}
-            self.log_dict(totals, prog_bar=True)
+            self.log_dict(totals)
 
     def translate_and_judge(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, Terms]:
         """What the generators' step computes: fakes of A and of B, and the losses."""

@@ -80,9 +80,9 @@ def settle_speed(cfg: DictConfig) -> None:
         if settings.get(key) == "auto":
             settings[key] = getattr(pays, key)
     if cfg.model.compile:
-        reason = why_not(torch.device(accelerator))
+        reason = "XLA compiles by itself" if accelerator == "tpu" else why_not(torch.device(accelerator))
         if reason:
-            print(f"model.compile={cfg.model.compile} is not possible here, so training is slower: {reason}")
+            print(f"model.compile={cfg.model.compile} is not possible here, training goes on without: {reason}")
             cfg.model.compile = False
 
 

@@ -139,7 +139,8 @@ def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: can't be written ({error})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, mostly
+            partial.unlink()
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,9 +10,12 @@ from conftest import tiny_data, tiny_model, tiny_trainer
 from lightning import Callback
 from lightning.pytorch.callbacks import Timer
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from monet_cyclegan.callbacks.progress_bar import ProgressBar
 from monet_cyclegan.clipping import NormClip
 from monet_cyclegan.cyclegan import discriminate, total, translate
+from monet_cyclegan.loggers import CSVLog
 from monet_cyclegan.losses import HingeLoss, VanillaLoss, WassersteinLoss
 from monet_cyclegan.networks.patchgan import MultiScaleGAN, PatchGAN
 from monet_cyclegan.penalties import R1, WGANGP, ZeroCentered
@@ -246,6 +250,61 @@ def test_the_average_of_the_generators_is_what_validation_uses(tmp_path: Path):
     output = model.validation_step({"b": images(1)}, 0, dataloader_idx=1)
     torch.testing.assert_close(output["fake_a"], gen_ba(images(1)))
     assert tiny_model(ema_decay=0.0).evaluation_generators[0].training
+
+
+def test_a_checkpoints_average_translates_meanwhile_and_the_one_in_training_again_after(tmp_path: Path):
+    path, model = tmp_path / "saved.ckpt", tiny_model(seed=1)
+    trainer = tiny_trainer(tmp_path, max_epochs=1, limit_train_batches=2)
+    trainer.fit(tiny_model(), tiny_data(tmp_path))
+    trainer.save_checkpoint(path)
+    generator, _ = model.evaluation_generators
+    before, saved = generator(images(0)), trainer.lightning_module.evaluation_generators[0](images(0))
+    with model.as_saved(path):
+        assert torch.equal(generator(images(0)), saved)
+    assert torch.equal(generator(images(0)), before)
+    with pytest.raises(KeyboardInterrupt), model.as_saved(path):
+        raise KeyboardInterrupt
+    assert torch.equal(generator(images(0)), before)
+    assert not torch.equal(before, saved)
+
+
+FUSED = partial(torch.optim.Adam, betas=(0.5, 0.999), fused=True)  # another one reads its number of steps, on a CPU
+
+
+class CountReads(TorchDispatchMode):
+    """Counts how often a number is taken out of a tensor, for which a GPU would have to finish all it has to do."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default:
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+class ReadsPerBatch(Callback):
+    def __init__(self):
+        self.mode, self.reads = CountReads(), []
+
+    def on_train_epoch_start(self, *_):
+        self.mode.__enter__()
+
+    def on_train_batch_end(self, *_):
+        self.reads.append(self.mode.count)
+
+    def on_train_epoch_end(self, *_):
+        self.mode.__exit__(None, None, None)
+
+
+def test_no_number_is_read_back_but_for_a_line_of_the_log(tmp_path: Path):
+    counter, bar = ReadsPerBatch(), ProgressBar(line_every_s=3600)
+    model = tiny_model(penalties={"r1": R1(every_n_steps=2), "gp": WGANGP()}, clip=NormClip(1.0), optimizer=FUSED)
+    trainer = tiny_trainer(tmp_path, [bar, counter], max_epochs=1, log_every_n_steps=4, logger=CSVLog(tmp_path))
+    trainer.fit(model, tiny_data(tmp_path, count_a=12))
+    reads = [after - before for before, after in pairwise(counter.reads)]
+    assert len(reads) == 9
+    # Counted at a batch's end, before its line: the fourth's and eighth's are seen in those that follow.
+    assert [bool(count) for count in reads] == [False, False, False, True, False, False, False, True, True]
 
 
 def test_what_was_drawn_before_a_batch_does_not_change_it(tmp_path: Path):

@@ -12,7 +12,16 @@ from PIL import Image
 
 from monet_cyclegan import images
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.images import decode_image, image_grid, read_image, to_float, to_uint8, write_image
+from monet_cyclegan.images import (
+    decode_image,
+    encode_jpeg,
+    image_grid,
+    read_image,
+    read_size,
+    to_float,
+    to_uint8,
+    write_image,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -264,3 +273,22 @@ def test_titles_stand_above_the_images_and_are_not_cut_off():
 def test_columns_of_different_length_are_refused():
     with pytest.raises(ValueError, match=r"'a': 1.*'b': 2"):
         image_grid({"a": torch.zeros(1, 3, 16, 16), "b": torch.zeros(2, 3, 16, 16)})
+
+
+def test_a_size_is_read_from_the_header_alone():
+    data = encode_jpeg(np.zeros((30, 50, 3), np.uint8), quality=75)
+    assert read_size(data, "x.jpg") == (50, 30)
+    assert read_size(data[: len(data) - 20], "x.jpg") == (50, 30)
+    with pytest.raises(UserError, match=r"^x\.jpg: not a "):
+        read_size(b"no image", "x.jpg")
+
+
+def test_a_jpeg_of_lower_quality_is_smaller_and_further_from_the_picture():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    errors, sizes = [], []
+    for quality in (95, 75, 30):
+        data = encode_jpeg(picture, quality)
+        sizes.append(len(data))
+        errors.append(np.abs(decode_image(data, "").astype(int) - picture).mean())
+    assert sizes == sorted(sizes, reverse=True)
+    assert errors == sorted(errors)

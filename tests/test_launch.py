@@ -71,7 +71,7 @@ def command_line(monkeypatch, tmp_path, capfd):
         (
             "experiment=dem",
             "there is no experiment=dem, did you mean demo? "
-            "(choices: demo, demo_search, finetune, resnet_monet, unet_monet)",
+            "(choices: demo, demo_search, finetune, kaggle_5h, resnet_monet, unet_monet)",
         ),
         ("model/generator=xyz", "there is no model/generator=xyz (choices: resnet, resnet_small, unet, unet_small)"),
         (
@@ -360,6 +360,44 @@ def test_a_checkpoint_from_elsewhere_starts_a_new_folder(tmp_path):
     assert run_dir(None, "new") == run_dir("", "new") == "new"
     assert run_dir(str(tmp_path / "best.ckpt"), "new") == "new"
     assert run_dir("/nowhere/checkpoints/best.ckpt", "new") == "new"
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Sets the variables of a launcher, and no others of one."""
+    for name in ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda **variables: [monkeypatch.setenv(*item) for item in variables.items()]
+
+
+def test_all_processes_of_a_job_write_into_one_folder_named_by_it(job):
+    new = "outputs/unet_monet/2026-11-25_08-00-00"
+    assert run_dir(None, new) == new
+    job(WORLD_SIZE="16", TORCHELASTIC_RUN_ID="water-lilies")
+    assert run_dir(None, new) == "outputs/unet_monet/torchrun_water-lilies"
+    job(SLURM_NTASKS="16", SLURM_PROCID="3", SLURM_JOB_ID="4711")
+    assert run_dir(None, new) == "outputs/unet_monet/slurm_4711"
+
+
+def test_a_job_of_one_process_is_an_ordinary_run(job):
+    job(WORLD_SIZE="1", TORCHELASTIC_RUN_ID="x", SLURM_NTASKS="1", SLURM_PROCID="0", SLURM_JOB_ID="4711")
+    assert run_dir(None, "outputs/a/now") == "outputs/a/now"
+
+
+def test_in_an_interactive_slurm_job_without_srun_a_run_is_an_ordinary_one(job):
+    job(SLURM_NTASKS="16", SLURM_JOB_ID="4711")
+    assert run_dir(None, "outputs/a/now") == "outputs/a/now"
+
+
+def test_torchrun_without_a_name_for_the_run_is_refused(job):
+    job(WORLD_SIZE="2", TORCHELASTIC_RUN_ID="none")
+    with pytest.raises(UserError, match="torchrun needs --rdzv-id=NAME or --standalone"):
+        run_dir(None, "outputs/a/now")
+
+
+def test_a_resumed_job_of_many_processes_goes_on_in_its_run_s_folder(job, saved, tmp_path):
+    job(WORLD_SIZE="16", TORCHELASTIC_RUN_ID="again")
+    assert run_dir(str(saved), "outputs/a/now") == str(tmp_path / "run")
 
 
 def test_keys_come_from_the_env_file_of_the_working_folder(command_line, monkeypatch, tmp_path):

@@ -71,8 +71,8 @@ def model(seed=0):
     )
 
 
-def data(folder, workers=0):
-    return tiny_data(folder, count_a=9, count_b=6, batch_size=2, num_workers=workers)
+def data(folder, workers=0, **options):
+    return tiny_data(folder, count_a=9, count_b=6, batch_size=2, num_workers=workers, **options)
 
 
 def fit(folder, callbacks=(), workers=0, ckpt_path=None, seed=0, datamodule=None):
@@ -163,6 +163,14 @@ def test_the_number_of_workers_may_change_where_a_run_is_cut_off(uninterrupted, 
     path = tmp_path / "cut.ckpt"
     assert fit(tmp_path, [KillAfter(6, path)], workers=before) is None
     assert_goes_on_as_if_nothing_happened(fit(tmp_path, workers=after, ckpt_path=path, seed=1), uninterrupted)
+
+
+def test_a_run_from_the_devices_memory_goes_on_to_the_same_weights(tmp_path):
+    path = tmp_path / "cut.ckpt"
+    state, draws = fit(tmp_path, datamodule=data(tmp_path, cache="device"))
+    assert fit(tmp_path, [KillAfter(6, path)], datamodule=data(tmp_path, cache="device")) is None
+    resumed = fit(tmp_path, ckpt_path=path, seed=1, datamodule=data(tmp_path, workers=2, cache="device"))
+    assert_goes_on_as_if_nothing_happened(resumed, (comparable(state), draws))
 
 
 def last(folder):

@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
 
+LOSSES = ("train/gen", "train/disc")
+
+
 class ProgressBar(RichProgressBar):
     """Lightning's rich progress bar, plus the images trained on per second, both domains and all devices counted.
+
+    Losses are read once a second: to read them makes a GPU's queue run empty. So they aren't logged with
+    ``prog_bar=True``, which Lightning reads after each batch, shown or not.
 
     Args:
         line_every_s: seconds between two lines where the output is no terminal.
@@ -26,6 +32,7 @@ class ProgressBar(RichProgressBar):
         self._images = 0
         self._since = time.monotonic()
         self._images_per_s = 0.0
+        self._losses: dict[str, float] = {}
         if not self.is_terminal:
             self.disable()  # of the bar, whose frames would fill a file
 
@@ -43,6 +50,8 @@ class ProgressBar(RichProgressBar):
         if elapsed >= (1.0 if self.is_terminal else self.line_every_s) or trainer.is_last_batch:
             self._images_per_s = self._images / max(elapsed, 1e-9)
             self._images, self._since = 0, time.monotonic()
+            logged = trainer.callback_metrics
+            self._losses = {name: float(logged[name]) for name in LOSSES if name in logged}
             if not self.is_terminal and trainer.is_global_zero:
                 print(self._line(trainer, pl_module, batch_idx), flush=True)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
@@ -56,7 +65,7 @@ class ProgressBar(RichProgressBar):
         """Losses by their short names, metrics, and images per second."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return {"images/s": round(self._images_per_s, 1), **metrics}
+        return {"images/s": round(self._images_per_s, 1), **self._losses, **metrics}
 
     def _line(self, trainer: Trainer, pl_module: LightningModule, batch_idx: int) -> str:
         metrics = "  ".join(
