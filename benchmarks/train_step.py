@@ -375,7 +375,7 @@ def _named(row: dict[str, Any]) -> str:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print a table."""
-    columns = ("network", "pixels", "batch", "pairs/s", "x classic", "x bare", "% of products", "MB", "MB, classic")
+    columns = ("network", "pixels", "batch", "pairs/s", "x\nclassic", "x\nbare", "% of\nproducts", "MB", "MB,\nclassic")
     table = Table(*columns, title=f"Training steps, {rows[0]['channels']} channels, {_how(rows[0])}")
     for row in rows:
         seconds, memory = row["seconds"], row.get("megabytes", {})

@@ -43,6 +43,7 @@ _EXPECTED_WARNINGS = (
     ".*The number of training batches .* is smaller than the logging interval.*",
     ".*module\\(s\\) in eval mode at the start of training.*",  # the averaged generators always are
     ".*broadcast_buffers.*",  # of DDP; its new name isn't known to torch 2.10
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # torchmetrics has joined the processes' scores already
     ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning's to change
 )
 

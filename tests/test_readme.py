@@ -64,7 +64,9 @@ def shrunk(words: list[str]) -> list[str]:
         return [*SHRUNK, *SEARCH] if "experiment=unet_monet" in words else ["hydra.sweeper.n_trials=1", *TINY_DEMO]
     if any(word.startswith("ckpt_path=") for word in words):  # the rest comes from the checkpoint
         return ["trainer.max_epochs=2"]
-    unet = {"experiment=unet_monet", "experiment=outputs/unet_monet_search/best.yaml"} & {*words}
+    unet = {"experiment=unet_monet", "experiment=kaggle_5h", "experiment=outputs/unet_monet_search/best.yaml"} & {
+        *words
+    }
     levels = ["model.generator.num_levels=3"] if unet else []
     one_pair = ["data.val_a=1", "data.val_b=1"] if "debug=overfit" in words else []
     return [*SHRUNK, *levels, *one_pair, "trainer.max_epochs=1"]
