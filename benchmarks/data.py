@@ -209,7 +209,10 @@ def main() -> None:
         Console().print(table)
     what = f"loader, batch {options['batch']}, {options['workers']} workers"
     lines = [
-        (f"{what}, {name}", f"{images:.0f} images/s, {images / rates['torchvision']:.2f} times torchvision's")
+        (
+            f"{what}, {name if name == 'torchvision' else f'cache={name}'}",
+            f"{images:.0f} images/s, {images / rates['torchvision']:.2f} times torchvision's",
+        )
         for name, images in rates.items()
     ]
     lines += [

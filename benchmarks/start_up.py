@@ -49,10 +49,11 @@ def seconds(*command: str, folder: str, status: int = 0, until: str = "") -> flo
     )
     output, found = "", None
     assert process.stdout is not None
-    for line in process.stdout:
-        output += line
-        if until and until in line and found is None:
-            found = time.perf_counter() - start
+    with process.stdout:
+        for line in process.stdout:
+            output += line
+            if until and until in line and found is None:
+                found = time.perf_counter() - start
     if process.wait() != status or (until and found is None):
         raise UserError(f"{' '.join(command)} ended with status {process.returncode}: {output[-2000:]}")
     return found if found is not None else time.perf_counter() - start
