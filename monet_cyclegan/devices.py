@@ -10,11 +10,10 @@ from omegaconf import OmegaConf
 
 from monet_cyclegan.compilation import why_not
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.precision import PRECISIONS, best_precision, multiplies_bfloat16
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-PRECISIONS = ("32-true", "bf16-mixed")  # 16-mixed would clip scaled gradients, bf16-true would round small steps away
 
 
 class Speed(NamedTuple):
@@ -59,12 +58,11 @@ def what_pays(accelerator: str) -> Speed:
     """
     if accelerator == "cuda":
         capability = torch.cuda.get_device_capability()
-        native = capability >= (8, 0)
+        native = multiplies_bfloat16("cuda")
         # Triton knows GPUs from Volta on; memory formats matter to the matrix units.
-        return Speed("bf16-mixed" if native else "32-true", capability >= (7, 0), native, True, True)
+        return Speed(best_precision("cuda"), capability >= (7, 0), native, True, True)
     if accelerator == "cpu":
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return Speed("bf16-mixed" if native else "32-true", True, False, False, True)
+        return Speed(best_precision("cpu"), True, False, False, True)
     if accelerator == "tpu":
         # XLA is a compiler of its own, and multiplies float32 in bfloat16 on a TPU; Lightning has no bf16-mixed there.
         return Speed("32-true", False, False, False, False)

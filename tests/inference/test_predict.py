@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 import torch
 from conftest import tiny_model
 
-from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
+from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY, image_zip
 from monet_cyclegan.checkpoint import build_generator, load_checkpoint
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.images import read_image, write_image
-from monet_cyclegan.inference.predict import USAGE, before_and_after, find_jobs, pick_device, predict
-from monet_cyclegan.inference.translator import Outcome, Translator
+from monet_cyclegan.images import decode_image, read_image, write_image
+from monet_cyclegan.inference.pipeline import Outcome
+from monet_cyclegan.inference.predict import USAGE, before_and_after, find_jobs, find_zip_jobs, pick_device, predict
+from monet_cyclegan.inference.translator import Translator
+from monet_cyclegan.precision import best_precision
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,8 +52,13 @@ def files(folder: Path) -> set[str]:
 @pytest.mark.parametrize("direction", ["photo_to_monet", "monet_to_photo"])
 def test_a_file_becomes_what_the_generator_makes_of_it(ckpt, tmp_path, direction):
     source = picture(tmp_path / "in.png", 21, 33)
-    predict([f"ckpt={ckpt}", f"input={source}", f"output={tmp_path / 'out.png'}", f"direction={direction}"])
-    expected = Translator(build_generator(load_checkpoint(ckpt), direction))(read_image(source))
+    generator = build_generator(load_checkpoint(ckpt), direction)
+    arguments = [f"ckpt={ckpt}", f"input={source}", f"output={tmp_path / 'out.png'}", f"direction={direction}"]
+    predict([*arguments, "device=cpu"])
+    expected = Translator(generator, precision=best_precision("cpu"))(read_image(source))
+    assert np.array_equal(read_image(tmp_path / "out.png"), expected)
+    predict([*arguments, "device=cpu", "precision=32-true"])
+    expected = Translator(generator)(read_image(source))
     assert np.array_equal(read_image(tmp_path / "out.png"), expected)
 
 
@@ -143,6 +151,13 @@ def test_a_single_bad_file_is_one_line(ckpt, tmp_path, capsys):
             "ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png device=tpu",
             r"^device=tpu is not on this machine: choose cpu",
         ),
+        (
+            "ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png precision=fp8",
+            r"^precision=fp8 .* auto, 32-true or bf16-m",
+        ),
+        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png batch=0", r"^batch=0 is neither auto nor a number from 1"),
+        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.zip", r"^output=\S+b\.zip holds many pictures: give a folder"),
+        ("ckpt={ckpt} input={tmp} output={tmp}/b.zip grid={tmp}/g.png", r"^grid=\S+g\.png shows files"),
         ("ckpt={tmp}/a.png input={tmp}/a.png output={tmp}/b.png", r"a\.png is not a checkpoint of this project"),
         ("ckpt={tmp}/no.ckpt input={tmp}/a.png output={tmp}/b.png", r"^no checkpoint at \S+no\.ckpt$"),
     ],
@@ -159,7 +174,9 @@ def test_a_mistake_is_one_line_and_nothing_is_written(ckpt, tmp_path, arguments,
 def test_help_explains_every_key(capsys):
     predict(["--help"])
     assert capsys.readouterr().out == f"{USAGE}\n"
-    assert all(f"\n{key} " in USAGE for key in ("ckpt", "input", "output", "direction", "grid", "device"))
+    assert all(
+        f"\n{key} " in USAGE for key in ("ckpt", "input", "output", "direction", "grid", "device", "precision", "batch")
+    )
 
 
 def test_an_output_that_is_the_input_by_another_name_is_refused(tmp_path):
@@ -220,3 +237,46 @@ def test_the_script_ends_with_status_2_on_a_mistake():
     done = subprocess.run([sys.executable, ROOT / "predict.py", "ckp=1"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("error: unknown key 'ckp'")
+
+
+def zipped(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: decode_image(archive.read(name), name) for name in archive.namelist()}
+
+
+def test_a_folder_becomes_the_competitions_archive(ckpt, tmp_path, capsys, monkeypatch):
+    for seed, name in enumerate(("a.jpg", "b.png", "more/a.jpg")):
+        picture(tmp_path / "in" / name, 256, 256, seed)
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"no picture")
+    target = tmp_path / "new" / "images.zip"
+    arguments = [f"ckpt={ckpt}", f"input={tmp_path / 'in'}", f"output={target}", "batch=2"]
+    predict(arguments)
+    images = zipped(target)
+    assert list(images) == ["a.jpg", "b.jpg", "more_a.jpg"]
+    assert {image.shape for image in images.values()} == {(256, 256, 3)}
+    out, err = capsys.readouterr()
+    assert "3 of 4 images" in out
+    assert "bad.jpg: not a" in err
+    assert f"the competition would refuse {target}: 3 images, where the competition takes 7,000 to 10,000" in out
+    monkeypatch.setattr(image_zip, "COUNTS", range(3, 4))
+    predict(arguments)
+    assert "as the competition wants it" in capsys.readouterr().out
+    predict([f"ckpt={ckpt}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'files'}"])
+    for name, image in (("a.jpg", images["a.jpg"]), ("b.png", images["b.jpg"])):
+        own = read_image(tmp_path / "files" / name).astype(int)
+        assert np.abs(image - own).mean() < np.abs(images["more_a.jpg"] - own).mean()
+
+
+def test_no_archive_is_left_where_nothing_could_be_translated(ckpt, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"^none of the 2 images could be translated: \S+a\.jpg: not a"):
+        predict([f"ckpt={ckpt}", f"input={tmp_path}", f"output={tmp_path / 'images.zip'}"])
+    assert files(tmp_path) == {"a.jpg", "b.jpg"}
+
+
+def test_two_pictures_of_one_name_are_refused_in_an_archive(tmp_path):
+    for name in ("a.jpg", "a.png"):
+        picture(tmp_path / name)
+    with pytest.raises(UserError, match=r"two pictures of the name a\.jpg: rename one in"):
+        find_zip_jobs(tmp_path, tmp_path / "images.zip")

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.images import read_image, write_image
-from monet_cyclegan.inference import Translator, translate_files
+from monet_cyclegan.inference import Translator
 from monet_cyclegan.inference.translator import mirrored_indices
+from monet_cyclegan.networks.resnet import ResNetGenerator
 
 
 class Negative(nn.Module):
@@ -82,70 +82,11 @@ def test_neither_dropout_nor_gradients_are_at_work():
     assert generator.seen[0].is_inference()
 
 
-def test_files_that_fail_are_reported_and_the_others_translated(tmp_path):
-    write_image(tmp_path / "good.png", noise(20, 20))
-    write_image(tmp_path / "tiny.png", noise(8, 8))
-    (tmp_path / "text.png").write_text("no image")
-    jobs = [
-        (tmp_path / "missing.png", tmp_path / "out" / "missing.png"),
-        (tmp_path / "text.png", tmp_path / "out" / "text.png"),
-        (tmp_path / "tiny.png", tmp_path / "out" / "tiny.png"),
-        (tmp_path / "good.png", tmp_path / "out" / "good.xyz"),
-        (tmp_path / "good.png", tmp_path / "out" / "deep" / "good.png"),
-    ]
-    outcomes = list(translate_files(Translator(Negative()), jobs))
-
-    assert [(outcome.source, outcome.target) for outcome in outcomes] == jobs
-    assert [outcome.error is None for outcome in outcomes] == [False, False, False, False, True]
-    for outcome, named in zip(outcomes, ("missing.png", "text.png", "tiny.png", "good.xyz"), strict=False):
-        assert outcome.error is not None
-        assert named in outcome.error
-        assert "\n" not in outcome.error
-    assert np.array_equal(read_image(tmp_path / "out" / "deep" / "good.png"), 255 - noise(20, 20))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["deep"]
-
-
-def run_out_on_a_gpu() -> None:
-    raise torch.OutOfMemoryError("CUDA out of memory")
-
-
-def run_out_on_a_cpu() -> None:
-    torch.empty(2**60, dtype=torch.uint8)  # more than any address space
-
-
-@pytest.mark.parametrize("run_out", [run_out_on_a_gpu, run_out_on_a_cpu])
-def test_running_out_of_memory_costs_one_file_only(tmp_path, run_out):
-    class Hungry(Negative):
-        def forward(self, images: Tensor) -> Tensor:
-            if images.shape[2] > 32:
-                run_out()
-            return super().forward(images)
-
-    for name, size in (("large.png", 64), ("small.png", 32)):
-        write_image(tmp_path / name, noise(size, size))
-    jobs = [(tmp_path / name, tmp_path / "out" / name) for name in ("large.png", "small.png")]
-    large, small = translate_files(Translator(Hungry()), jobs)
-    assert large.error is not None
-    assert "64x64 pixels don't fit" in large.error
-    assert small.error is None
-
-
-def test_a_defect_is_not_mistaken_for_a_bad_file(tmp_path):
-    class Broken(Negative):
-        def forward(self, images: Tensor) -> Tensor:
-            return images @ images[:, :, :3]
-
-    write_image(tmp_path / "good.png", noise(20, 20))
-    with pytest.raises(RuntimeError, match="size"):
-        list(translate_files(Translator(Broken()), [(tmp_path / "good.png", tmp_path / "out.png")]))
-
-
-def test_files_are_translated_as_they_are_asked_for(tmp_path):
-    for name in ("one.png", "two.png"):
-        write_image(tmp_path / name, noise(16, 16))
-    outcomes = translate_files(
-        Translator(Negative()), [(tmp_path / n, tmp_path / f"out_{n}") for n in ("one.png", "two.png")]
-    )
-    next(outcomes)
-    assert (tmp_path / "out_one.png").exists()
-    assert not (tmp_path / "out_two.png").exists()
+def test_bfloat16_is_off_by_a_level_or_so():
+    torch.manual_seed(0)
+    generator = ResNetGenerator(2, 8)
+    image = noise(32, 48)
+    exact, fast = (Translator(generator, precision=precision)(image) for precision in ("32-true", "bf16-mixed"))
+    difference = np.abs(exact.astype(int) - fast)
+    assert 0 < difference.mean() < 1.5
+    assert difference.max() <= 16
