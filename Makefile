@@ -30,7 +30,7 @@ demo: $(READY)  ## train for a few minutes on pictures that the project paints i
 	  output=outputs/demo/paintings grid=outputs/demo/before_after.png
 
 test: $(READY)  ## run all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-xla: $(XLA)/.ready  ## train and resume on an XLA device, which the CPU stands in for
 	$(XLA)/bin/python -m pytest tests/xla -W ignore::DeprecationWarning

@@ -25,10 +25,11 @@ from monet_cyclegan.checkpoint import build_generator, load_checkpoint
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.data.synthetic import synthetic_domains
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.images import write_image
+from monet_cyclegan.images import read_image, write_image
 from monet_cyclegan.inference import Translator, translate_files
-from monet_cyclegan.inference.predict import pick_device
+from monet_cyclegan.inference.predict import pick_batch_size, pick_device
 from monet_cyclegan.networks.resnet import ResNetGenerator
+from monet_cyclegan.precision import best_precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +58,9 @@ def one_by_one(generator: nn.Module, jobs: list[tuple[Path, Path]], device: torc
 
 def ours(generator: nn.Module, jobs: list[tuple[Path, Path]], device: torch.device) -> None:
     """What predict.py runs."""
-    errors = [outcome.error for outcome in translate_files(Translator(generator, device), jobs) if outcome.error]
+    translator = Translator(generator, device, best_precision(device.type))
+    outcomes = translate_files(translator, jobs, pick_batch_size("auto", device))
+    errors = [outcome.error for outcome in outcomes if outcome.error]
     if errors:
         raise UserError(errors[0])
 
@@ -90,23 +93,27 @@ def main() -> None:
                 if repeat >= 0:
                     seconds[name].append(time.perf_counter() - start)
                     print(f"{name}: {len(jobs) / seconds[name][-1]:.2f} images/s", flush=True)
+        pairs = (
+            [read_image(Path(folder) / name / source.name).astype(int) for name in contenders] for source in sources
+        )
+        difference = float(np.mean([np.abs(theirs - own).mean() for theirs, own in pairs]))
     rates = {name: options["images"] / statistics.median(times) for name, times in seconds.items()}
     ratio = rates["ours"] / rates["one by one"]
     network = (
         options["ckpt"].name if options["ckpt"] != Path() else f"ResNet-{options['blocks']}, {options['channels']}"
     )
-    print(f"{rates['ours']:.2f} images/s, {ratio:.2f} times one by one")
+    print(f"{rates['ours']:.2f} images/s, {ratio:.2f} times one by one, {difference:.2f} levels of 255 apart")
     lines = [
         (
             f"{network} channels, 256 pixels, files to files",
-            f"{rates['ours']:.2f} images/s, {ratio:.2f} times one by one",
+            f"{rates['ours']:.2f} images/s, {ratio:.2f} times one by one, {difference:.2f} levels of 255 apart",
         )
     ]
     print(
         write(
             "predict",
             lines,
-            {"images_per_second": rates, "seconds": seconds},
+            {"images_per_second": rates, "seconds": seconds, "mean_difference": difference},
             device.type,
             ("torch",),
             options["output"],
