@@ -35,7 +35,7 @@ output     a file or a folder; names and formats stay, but GIFs become PNGs; or 
 direction  photo_to_monet or monet_to_photo; by default the first of the checkpoint's own two
 grid       a picture of the first few before and after
 device     auto (an accelerator if there is one), cpu, cuda, cuda:1, mps
-precision  auto, 32-true, or bf16-mixed, which is faster where the hardware multiplies it, and off by a level of 255
+precision  auto, 32-true, or bf16-mixed, which is faster where the hardware multiplies it, and off by less than a level
 batch      pictures of one size that are translated together; auto is 1 on a CPU and 32 elsewhere"""
 DEFAULTS = {
     "ckpt": "",

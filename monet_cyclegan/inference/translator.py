@@ -22,7 +22,7 @@ class Translator:
     Args:
         generator: maps (N, 3, H, W) in [-1, 1] to the same, where H and W are multiples of its `size_multiple`.
         device: where it runs; the generator is moved there and set to evaluate.
-        precision: "32-true", or "bf16-mixed", whose pictures differ by about one level of 255.
+        precision: "32-true", or "bf16-mixed", whose pictures differ by a fraction of a level of 255 once trained.
     """
 
     def __init__(self, generator: nn.Module, device: torch.device | str = "cpu", precision: str = "32-true") -> None:
