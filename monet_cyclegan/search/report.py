@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import secrets
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -63,10 +64,10 @@ class Report:
 
     def update(self, study: Study) -> None:
         """Write trials.csv and the best trials' experiment files."""
-        _write(self.folder / "trials.csv", trials_csv(study, self.objectives))
+        _write(self.folder / "trials.csv", trials_csv(study, self.objectives).encode())
         best = self.best(study)
         for path, trial in best.items():
-            _write(path, self.experiment(study, trial, path))
+            _write(path, self.experiment(study, trial, path).encode())
         for path in {*self.folder.glob("best_*.yaml")} - {*best}:  # no longer among the best of several objectives
             path.unlink()
 
@@ -222,7 +223,9 @@ def _save(drawing: Callable[[], Axes], path: Path) -> Path:
         figure = axes.get_figure(root=True)
         assert figure is not None
         figure.set_size_inches(11, 5.5)
-        figure.savefig(path, dpi=110, bbox_inches="tight")
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=110, bbox_inches="tight")
+        _write(path, picture.getvalue())
     plt.close("all")
     return path
 
@@ -250,7 +253,8 @@ def _counts(study: Study) -> str:
     return f"{study.study_name}: " + ", ".join(f"{counts[state]} {word}" for state, word in words.items())
 
 
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all; several workers, which may be on several machines, may end at once."""
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.unfinished")
+    unfinished.write_bytes(content)
     unfinished.replace(path)

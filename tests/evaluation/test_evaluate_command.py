@@ -666,7 +666,9 @@ DIRECTIONS = [("photo_to_monet", "photo_jpg", "monet_jpg"), ("monet_to_photo", "
 def test_translations_are_scored_as_the_files_that_predict_writes(scores, direction, source, target):
     root = competition()
     checkpoint("x.ckpt", **TRAINED)
-    predict(["ckpt=x.ckpt", f"input={root / source}", "output=translated", f"direction={direction}"])
+    predict(
+        ["ckpt=x.ckpt", f"input={root / source}", "output=translated", f"direction={direction}", "precision=32-true"]
+    )
     found = scores("ckpt=x.ckpt", f"direction={direction}", "size=null")
     expected = scores("fake=translated", f"real={root / target}", "jpeg=true", "size=null")
     for key in ("num_fake", "num_real", "fid", "kid", "kid_error", "kid_subsets", "memorization_distance", "mifid"):
