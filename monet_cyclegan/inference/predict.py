@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -145,7 +146,7 @@ def find_zip_jobs(source: Path, target: Path) -> Jobs:
         raise UserError(f"output={target} holds many pictures: give a folder as the input, not input={source}")
     files, skipped = _pictures_in(source, target)
     names = ["_".join(path.relative_to(source).with_suffix(".jpg").parts) for path in files]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len({*names}) < len(names) else []
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UserError(f"output={target} would have two pictures of the name {twice[0]}: rename one in {source}")
     return Jobs([(path, Path(name)) for path, name in zip(files, names, strict=True)], skipped)
