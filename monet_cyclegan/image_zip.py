@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.images import encode_jpeg, read_size
+from monet_cyclegan.pictures import encode_jpeg, read_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

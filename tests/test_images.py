@@ -10,18 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from monet_cyclegan import images
+from monet_cyclegan import pictures
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.images import (
     decode_image,
-    encode_jpeg,
     image_grid,
     read_image,
-    read_size,
     to_float,
     to_uint8,
     write_image,
 )
+from monet_cyclegan.pictures import encode_jpeg, read_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,7 +184,7 @@ def test_an_image_of_just_the_allowed_size_gets_past_the_check_without_a_warning
         decode_image(png_header(20_000, 10_000), "big")
 
 
-@pytest.mark.parametrize("suffix", sorted(images.READABLE_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(pictures.READABLE_SUFFIXES))
 def test_what_is_written_reads_back(tmp_path, suffix):
     path = tmp_path / "new" / "folder" / f"image{suffix.upper()}"
     write_image(path, smooth())

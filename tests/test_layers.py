@@ -26,6 +26,7 @@ LAYERS = {
     "networks": 0,
     "page": 0,
     "penalties": 0,
+    "pictures": 0,
     "precision": 0,
     "progress": 0,
     "randomness": 0,

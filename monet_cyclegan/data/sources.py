@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from monet_cyclegan.data.files import Archive, Files, Folder, open_files
 from monet_cyclegan.data.tfrecord import Example, index_records, read_example
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.images import READABLE_SUFFIXES, decode_image
+from monet_cyclegan.images import decode_image
+from monet_cyclegan.pictures import READABLE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

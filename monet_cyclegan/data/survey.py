@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.images import READABLE_SUFFIXES, decode_image
+from monet_cyclegan.images import decode_image
+from monet_cyclegan.pictures import READABLE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

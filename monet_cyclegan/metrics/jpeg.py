@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from monet_cyclegan.images import encode_jpeg
+from monet_cyclegan.pictures import encode_jpeg
 
 if TYPE_CHECKING:
     from torch import Tensor
