@@ -23,11 +23,13 @@ from PIL import Image
 from benchmarks.results import DEFAULT_OUTPUT, write
 from monet_cyclegan.checkpoint import build_generator, load_checkpoint
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
+from monet_cyclegan.data.files import Folder
 from monet_cyclegan.data.synthetic import synthetic_domains
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.images import read_image, write_image
 from monet_cyclegan.inference import Translator, translate_files
-from monet_cyclegan.inference.predict import pick_batch_size, pick_device
+from monet_cyclegan.inference.hardware import pick_batch_size, pick_device
+from monet_cyclegan.inference.inputs import Job
 from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.precision import best_precision
 
@@ -59,7 +61,8 @@ def one_by_one(generator: nn.Module, jobs: list[tuple[Path, Path]], device: torc
 def ours(generator: nn.Module, jobs: list[tuple[Path, Path]], device: torch.device) -> None:
     """What predict.py runs."""
     translator = Translator(generator, device, best_precision(device.type))
-    outcomes = translate_files(translator, jobs, pick_batch_size("auto", device))
+    files = [Job(Folder(source.parent), source.name, target) for source, target in jobs]
+    outcomes = translate_files(translator, files, pick_batch_size("auto", device))
     errors = [outcome.error for outcome in outcomes if outcome.error]
     if errors:
         raise UserError(errors[0])

@@ -1,4 +1,4 @@
-"""The competition's images.zip: many JPEGs in one archive, whole or not there."""
+"""Archives of pictures, whole or not there, and what the competition would say to one."""
 
 from __future__ import annotations
 
@@ -22,19 +22,28 @@ QUALITY = 75  # that of its own files, with which the translations are compared
 
 
 def write_image_zip(path: Path, images: Iterable[tuple[str, np.ndarray]]) -> int:
-    """Write named images (H, W, 3) uint8 as JPEGs, beside the target first; returns how many.
+    """Write named images (H, W, 3) uint8 as the competition's JPEGs; returns how many, see `zip_files`."""
+    return _write(path, ((f"{name}.jpg", encode_jpeg(image, QUALITY)) for name, image in images))
+
+
+def zip_files(path: Path, folder: Path, files: Iterable[Path]) -> int:
+    """Write files under their names in a folder, beside the target first; returns how many.
 
     Raises:
-        UserError: the file can't be written.
+        UserError: the archive can't be written, or a file can't be read.
     """
+    return _write(path, ((file.relative_to(folder).as_posix(), file.read_bytes()) for file in files))
+
+
+def _write(path: Path, entries: Iterable[tuple[str, bytes]]) -> int:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # JPEGs don't get smaller
-                for name, image in images:
-                    archive.writestr(f"{name}.jpg", encode_jpeg(image, QUALITY))
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # pictures don't get smaller
+                for name, data in entries:
+                    archive.writestr(name, data)
                     count += 1
             file.flush()
             os.fsync(file.fileno())
@@ -45,6 +54,12 @@ def write_image_zip(path: Path, images: Iterable[tuple[str, np.ndarray]]) -> int
         with suppress(OSError):  # not there, mostly
             unfinished.unlink()
     return count
+
+
+def verdict(path: Path) -> str:
+    """What the competition would say to an archive, in one line."""
+    refused = "; ".join(problems(path))
+    return f"the competition would refuse it: {refused}" if refused else "as the competition wants it"
 
 
 def problems(path: Path) -> list[str]:

@@ -193,8 +193,8 @@ def _options(image_format: str, picture: Picture, quality: int, chroma: bool, ma
         return {"dpi": picture.dpi} if picture.dpi and image_format == "BMP" else {}
     if picture.profiled:
         options["icc_profile"] = _srgb_profile().tobytes()
-    exif = _exif_to_write(picture, mark, resolution=image_format == "WEBP")
-    if len(exif):
+    if picture.exif is not None or mark or (picture.dpi and image_format == "WEBP"):
+        exif = _exif_to_write(picture, mark, resolution=image_format == "WEBP")
         options["exif"] = exif.tobytes()  # as bytes, since for TIFF an object loses its inner table
     if picture.dpi and image_format != "WEBP":
         options["dpi"] = picture.dpi
@@ -287,7 +287,7 @@ def _kept_exif(image: Image.Image) -> Image.Exif | None:
         camera = found.get_ifd(ExifTags.IFD.Exif)
         kept.get_ifd(ExifTags.IFD.Exif).update({tag: camera[tag] for tag in _CAMERA_TAGS if tag in camera})
         kept.tobytes()  # a value of the wrong kind would only come out in writing
-        return kept
+        return kept if kept or kept.get_ifd(ExifTags.IFD.Exif) else None
     return None
 
 

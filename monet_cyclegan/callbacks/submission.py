@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import Callback
 
-from monet_cyclegan.image_zip import SIDE, problems, write_image_zip
+from monet_cyclegan.image_zip import SIDE, verdict, write_image_zip
 from monet_cyclegan.images import to_uint8
 from monet_cyclegan.processes import any_says_so
 from monet_cyclegan.progress import track
@@ -79,9 +79,7 @@ class Submission(Callback):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             with pl_module.as_saved(self.best) if self.best.is_file() else nullcontext():  # type: ignore[operator]
                 count = write_image_zip(self.path, self._named(trainer, pl_module))
-            refused = "; ".join(problems(self.path))
-            verdict = f"the competition would refuse it: {refused}" if refused else "as the competition wants it"
-            print(f"{count:,} images in {self.path}, {verdict}", flush=True)
+            print(f"{count:,} images in {self.path}, {verdict(self.path)}", flush=True)
         trainer.strategy.barrier("submission")
 
     def _named(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[tuple[str, np.ndarray]]:

@@ -80,6 +80,9 @@ class Folder(Files):
     def folder(self, name: str) -> Folder:  # noqa: D102
         return Folder(self.path / name.rstrip("/"))
 
+    def where(self, name: str) -> str:  # noqa: D102
+        return str(self.path / name)
+
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:  # noqa: D102
         try:

@@ -1,11 +1,13 @@
-"""From files to files: images are read and written by threads, while the device translates those in between.
+"""From files to files: pictures are read and written by threads, while the device translates those in between.
 
-Images of the same size that follow each other are translated together. Memory doesn't grow with their number: only so
-many are read ahead, and fewer where they are large.
+Pictures of the same size that follow each other are translated together. Memory doesn't grow with their number: only so
+many are read ahead or wait to be written, and fewer where they are large.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,53 +17,135 @@ import numpy as np
 import torch
 
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.images import read_image, write_image
+from monet_cyclegan.inference.controls import Look
+from monet_cyclegan.pictures import Picture, decode_picture, read_mark, write_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from monet_cyclegan.inference.inputs import Job
     from monet_cyclegan.inference.translator import Translator
 
-    Job = tuple[Path, Path]
+THREADS = max(4, (os.cpu_count() or 1) // 2)  # of each kind: reading and writing
+AHEAD_PIXELS = 64_000_000  # read ahead of the device, and as many waiting to be written, but for one picture a thread
 
-THREADS = 4  # of each kind: reading and writing
-AHEAD_PIXELS = 64_000_000  # read ahead of the device, at most, but for one image a thread
+
+class Settings(NamedTuple):
+    """What decides how a translation looks, but for the network.
+
+    Attributes:
+        look: see `Look`.
+        quality: of JPEG and WebP.
+        chroma: whether JPEG keeps colours at full resolution.
+        fingerprint: of the network and all of these; with it, files that were made with the same from the same picture
+            are kept as they are.
+    """
+
+    look: Look = Look()
+    quality: int = 95
+    chroma: bool = True
+    fingerprint: str = ""
+
+
+PLAIN = Settings()
 
 
 class Outcome(NamedTuple):
-    """What became of one file: `error` is None, or the line with its name that says why there is no target."""
+    """What became of one picture.
 
-    source: Path
+    Attributes:
+        source: what messages call it.
+        target: its translation's file.
+        error: the line with its name that says why there is none, or None.
+        kept: whether the file was there from an earlier run.
+        notes: what of the picture was lost, such as "16 bits became 8".
+    """
+
+    source: str
     target: Path
-    error: str | None
+    error: str | None = None
+    kept: bool = False
+    notes: tuple[str, ...] = ()
 
 
-class Translated(NamedTuple):
-    """One file's translation (H, W, 3) uint8, or why there is none."""
+class Loaded(NamedTuple):
+    """A picture on its way: ``shown`` (H, W, 3) uint8 is for the network, and then what the network made of it."""
 
-    source: Path
-    target: Path
-    image: np.ndarray | None
+    job: Job
+    mark: str = ""
+    picture: Picture | None = None
+    shown: np.ndarray | None = None
     error: str | None = None
 
 
-def translate_files(translator: Translator, jobs: Iterable[Job], batch_size: int = 1) -> Iterator[Outcome]:
-    """Translate each source file to its target file, in order; one that can't be read or written stops no other."""
+def translate_files(
+    translator: Translator, jobs: Iterable[Job], batch_size: int = 1, settings: Settings = PLAIN
+) -> Iterator[Outcome]:
+    """Translate each job's picture into its file, in order; one that can't be read or written stops no other."""
     with _threads() as writers:
-        written: deque[Future[Outcome]] = deque()
-        for translated in translate_each(translator, jobs, batch_size):
-            written.append(writers.submit(_write, translated))
-            while written and (written[0].done() or len(written) > batch_size + THREADS):
-                yield written.popleft().result()
+        written: deque[tuple[int, Future[Outcome]]] = deque()
+        for group in load_groups(jobs, batch_size, settings):
+            for painted in paint(translator, group):
+                written.append((_pixels(painted), writers.submit(write, painted, settings)))
+                while written and (written[0][1].done() or _too_many(written, batch_size)):
+                    yield written.popleft()[1].result()
         while written:
-            yield written.popleft().result()
+            yield written.popleft()[1].result()
 
 
-def translate_each(translator: Translator, jobs: Iterable[Job], batch_size: int = 1) -> Iterator[Translated]:
-    """Translate each source file, in order; nothing is written."""
-    for group in _groups(_read_ahead(jobs, batch_size), batch_size):
-        yield from _translate(translator, group)
+def load_groups(jobs: Iterable[Job], batch_size: int, settings: Settings) -> Iterator[list[Loaded]]:
+    """Neighbours of one size, at most ``batch_size``; what isn't to be translated stays in its place, alone."""
+    group: list[Loaded] = []
+    for loaded in _read_ahead(jobs, batch_size, settings):
+        fits = group and loaded.shown is not None and group[0].shown is not None
+        if fits and len(group) < batch_size and loaded.shown.shape == group[0].shown.shape:  # type: ignore[union-attr]
+            group.append(loaded)
+            continue
+        if group:
+            yield group
+        group = [loaded]
+    if group:
+        yield group
+
+
+def paint(translator: Translator, group: list[Loaded]) -> list[Loaded]:
+    """Translate pictures of one size together; if they don't fit in memory, one by one."""
+    first = group[0]
+    if first.shown is None:
+        return group
+    images = torch.from_numpy(np.stack([loaded.shown for loaded in group])).permute(0, 3, 1, 2)  # type: ignore[misc]
+    try:
+        painted = translator.translate_batch(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    except UserError as problem:  # too small, so all of them are
+        return [loaded._replace(shown=None, error=f"{loaded.job.source}: {problem}") for loaded in group]
+    except RuntimeError as problem:
+        # On a CPU a failed allocation has no class of its own.
+        if not isinstance(problem, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(problem):
+            raise
+    else:
+        return [loaded._replace(shown=image) for loaded, image in zip(group, painted, strict=True)]
+    if len(group) > 1:
+        return [painted for loaded in group for painted in paint(translator, [loaded])]
+    size = f"{first.shown.shape[1]}x{first.shown.shape[0]}"
+    line = f"{first.job.source}: {size} pixels don't fit in the memory of {translator.device}, try working_size=1024"
+    return [first._replace(shown=None, error=line)]
+
+
+def write(painted: Loaded, settings: Settings) -> Outcome:
+    """Write what was painted, and say what became of it."""
+    job, mark, picture, shown, error = painted
+    outcome = Outcome(job.source, job.target, error)
+    if error is not None:
+        return outcome
+    if picture is None or shown is None:
+        return outcome._replace(kept=True)
+    translated = picture._replace(pixels=settings.look.finished(picture.pixels, shown))
+    try:
+        lost = write_picture(job.target, translated, settings.quality, chroma=settings.chroma, mark=mark)
+    except UserError as problem:
+        return outcome._replace(error=str(problem))
+    return outcome._replace(notes=(*picture.notes, *lost))
 
 
 @contextmanager
@@ -74,77 +158,47 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         executor.shutdown(cancel_futures=True)
 
 
-def _read_ahead(jobs: Iterable[Job], batch_size: int) -> Iterator[Translated]:
-    """What was read, in order: ``image`` is the source still."""
-    waiting: deque[Future[Translated]] = deque()
+def _read_ahead(jobs: Iterable[Job], batch_size: int, settings: Settings) -> Iterator[Loaded]:
+    """The pictures in order."""
+    waiting: deque[Future[Loaded]] = deque()
     remaining = iter(jobs)
-    largest = AHEAD_PIXELS // THREADS  # until images were seen, they may be large
+    largest = AHEAD_PIXELS // THREADS  # until pictures were seen, they may be large
     with _threads() as readers:
         while True:
             while len(waiting) < min(max(AHEAD_PIXELS // largest, 1), 2 * batch_size + THREADS):
                 job = next(remaining, None)
                 if job is None:
                     break
-                waiting.append(readers.submit(_read, *job))
+                waiting.append(readers.submit(_load, job, settings))
             if not waiting:
                 return
-            read = waiting.popleft().result()
-            if read.image is not None:
-                pixels = read.image.shape[0] * read.image.shape[1]
-                largest = max(pixels, largest * 3 // 4)  # large ones are forgotten after a while
-            yield read
+            loaded = waiting.popleft().result()
+            if loaded.picture is not None:
+                largest = max(_pixels(loaded), largest * 3 // 4)  # large ones are forgotten after a while
+            yield loaded
 
 
-def _read(source: Path, target: Path) -> Translated:
+def _load(job: Job, settings: Settings) -> Loaded:
+    """Read a picture, unless its translation is there; then there is neither a picture nor an error."""
     try:
-        return Translated(source, target, read_image(source))
+        data = job.read()
+        mark = _mark(settings.fingerprint, data) if settings.fingerprint else ""
+        if mark and read_mark(job.target) == mark:
+            return Loaded(job, mark)
+        picture = decode_picture(data, job.source, heic=True)
     except UserError as problem:
-        return Translated(source, target, None, str(problem))
+        return Loaded(job, error=str(problem))
+    return Loaded(job, mark, picture, settings.look.shown(picture.pixels))
 
 
-def _write(translated: Translated) -> Outcome:
-    source, target, image, error = translated
-    try:
-        if image is not None:
-            write_image(target, image)
-    except UserError as problem:
-        error = str(problem)
-    return Outcome(source, target, error)
+def _mark(fingerprint: str, data: bytes) -> str:
+    """32 hexadecimal digits that change with the picture, the network and the settings."""
+    return hashlib.blake2b(data, digest_size=16, key=fingerprint.encode()[:64]).hexdigest()
 
 
-def _groups(images: Iterable[Translated], batch_size: int) -> Iterator[list[Translated]]:
-    """Neighbours of one size, at most ``batch_size``; what couldn't be read stays in its place, alone."""
-    group: list[Translated] = []
-    for image in images:
-        fits = group and image.image is not None and group[0].image is not None
-        if fits and len(group) < batch_size and image.image.shape == group[0].image.shape:  # type: ignore[union-attr]
-            group.append(image)
-            continue
-        if group:
-            yield group
-        group = [image]
-    if group:
-        yield group
+def _pixels(loaded: Loaded) -> int:
+    return 0 if loaded.picture is None else loaded.picture.pixels.shape[0] * loaded.picture.pixels.shape[1]
 
 
-def _translate(translator: Translator, group: list[Translated]) -> list[Translated]:
-    """Translate images of one size together; if they don't fit in memory, one by one."""
-    first = group[0]
-    if first.image is None:
-        return group
-    images = torch.from_numpy(np.stack([read.image for read in group])).permute(0, 3, 1, 2)  # type: ignore[misc]
-    try:
-        painted = translator.translate_batch(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    except UserError as problem:  # too small, so all of them are
-        return [read._replace(image=None, error=f"{read.source}: {problem}") for read in group]
-    except RuntimeError as problem:
-        # On a CPU a failed allocation has no class of its own.
-        if not isinstance(problem, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(problem):
-            raise
-    else:
-        return [read._replace(image=image) for read, image in zip(group, painted, strict=True)]
-    if len(group) > 1:
-        return [translated for read in group for translated in _translate(translator, [read])]
-    size = f"{first.image.shape[1]}x{first.image.shape[0]}"
-    line = f"{first.source}: {size} pixels don't fit in the memory of {translator.device}"
-    return [first._replace(image=None, error=line)]
+def _too_many(written: deque[tuple[int, Future[Outcome]]], batch_size: int) -> bool:
+    return len(written) > batch_size + THREADS or sum(pixels for pixels, _ in written) > AHEAD_PIXELS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_model
+from PIL import Image
 
 from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY, image_zip
 from monet_cyclegan.checkpoint import build_generator, load_checkpoint
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.images import decode_image, read_image, write_image
-from monet_cyclegan.inference.pipeline import Outcome
-from monet_cyclegan.inference.predict import USAGE, before_and_after, find_jobs, find_zip_jobs, pick_device, predict
+from monet_cyclegan.inference.before_after import before_and_after
+from monet_cyclegan.inference.hardware import pick_device, pick_devices
+from monet_cyclegan.inference.pipeline import translate_files
+from monet_cyclegan.inference.predict import DEFAULTS, USAGE, predict
 from monet_cyclegan.inference.translator import Translator
 from monet_cyclegan.precision import best_precision
 
@@ -144,7 +149,7 @@ def test_a_single_bad_file_is_one_line(ckpt, tmp_path, capsys):
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/x.xyz", r"^output=\S+x\.xyz has no suffix .* choose one of \.bmp"),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/a.png", r"^output=\S+a\.png would overwrite \S+a\.png"),
         ("ckpt={ckpt} input={tmp} output={tmp}", r"^output=\S+ would overwrite \S+a\.png"),
-        ("ckpt={ckpt} input={tmp} output={tmp}/x.png", r"^output=\S+x\.png is a file but input=\S+ is a folder"),
+        ("ckpt={ckpt} input={tmp} output={tmp}/x.png", r"^output=\S+x\.png is a file but input=\S+ holds many"),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png grid={tmp}/g", r"^grid=\S+/g has no suffix"),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png direction=up", r"^direction=up .* choose photo_to_monet or"),
         (
@@ -157,7 +162,15 @@ def test_a_single_bad_file_is_one_line(ckpt, tmp_path, capsys):
         ),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png batch=0", r"^batch=0 is neither auto nor a number from 1"),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.zip", r"^output=\S+b\.zip holds many pictures: give a folder"),
-        ("ckpt={ckpt} input={tmp} output={tmp}/b.zip grid={tmp}/g.png", r"^grid=\S+g\.png shows files"),
+        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png strength=2", r"^strength=2 is not a number from 0 .* to 1"),
+        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png strength=nan", r"^strength=nan is not a number from 0"),
+        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png color=red", r"^color=red .* choose painting or photo$"),
+        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png working_size=8", r"^working_size=8 is not .* from 16 on$"),
+        ("ckpt={ckpt} input={tmp} output={tmp}/x format=psd", r"^format=psd can't be written: choose one of bmp, "),
+        ("ckpt={ckpt} input={tmp} output={tmp}/x quality=0", r"^quality=0 is not a whole number from 1 to 100$"),
+        ("ckpt={ckpt} input={tmp} output={tmp}/x again=maybe", r"^again needs true or false, not 'maybe'$"),
+        ("ckpt={ckpt} input={tmp} output={tmp}/x devices=0", r"^devices=0 is neither auto nor a number from 1 on$"),
+        ("ckpt={ckpt} input={tmp}/*.gif output={tmp}/x", r"^input=\S+\*\.gif matches no file$"),
         ("ckpt={tmp}/a.png input={tmp}/a.png output={tmp}/b.png", r"a\.png is not a checkpoint of this project"),
         ("ckpt={tmp}/no.ckpt input={tmp}/a.png output={tmp}/b.png", r"^no checkpoint at \S+no\.ckpt$"),
     ],
@@ -174,25 +187,28 @@ def test_a_mistake_is_one_line_and_nothing_is_written(ckpt, tmp_path, arguments,
 def test_help_explains_every_key(capsys):
     predict(["--help"])
     assert capsys.readouterr().out == f"{USAGE}\n"
-    assert all(
-        f"\n{key} " in USAGE for key in ("ckpt", "input", "output", "direction", "grid", "device", "precision", "batch")
-    )
+    assert all(f"\n{key} " in USAGE for key in DEFAULTS)
 
 
-def test_an_output_that_is_the_input_by_another_name_is_refused(tmp_path):
-    picture(tmp_path / "in" / "x.png")
-    (tmp_path / "link").symlink_to(tmp_path / "in")
-    with pytest.raises(UserError, match=r"^output=\S+link would overwrite \S+x\.png: give another place$"):
-        find_jobs(tmp_path / "in", tmp_path / "link")
+def test_one_picture_is_shown_whole_beside_its_translation(ckpt, tmp_path):
+    picture(tmp_path / "a.png", 60, 20)
+    predict([f"ckpt={ckpt}", f"input={tmp_path / 'a.png'}", f"output={tmp_path / 'b.png'}", "grid=true"])
+    grid = read_image(tmp_path / "b_before_after.jpg")
+    assert grid.shape[1] >= 2 * 60
+    assert files(tmp_path) == {"a.png", "b.png", "b_before_after.jpg"}
 
 
-@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 2), (3, 3, 2), (4, 2, 4), (5, 2, 4), (6, 3, 4)])
-def test_the_grid_has_a_pair_for_each_image(tmp_path, count, rows, columns):
-    outcomes = [
-        Outcome(picture(tmp_path / f"{i}.png", seed=i), picture(tmp_path / "o" / f"{i}.jpg", 30, 22, seed=i), None)
-        for i in range(count)
-    ]
-    grid = before_and_after(outcomes, "photo_to_monet")
+@pytest.mark.parametrize(("output", "grid"), [("out", "out/before_after.jpg"), ("x.zip", "x_before_after.jpg")])
+def test_grid_true_finds_a_place_of_its_own(ckpt, tmp_path, output, grid):
+    for seed in range(2):
+        picture(tmp_path / "in" / f"{seed}.png", seed=seed)
+    predict([f"ckpt={ckpt}", f"input={tmp_path / 'in'}", f"output={tmp_path / output}", "grid=true"])
+    assert (tmp_path / grid).is_file()
+
+
+@pytest.mark.parametrize(("count", "rows", "columns"), [(2, 2, 2), (3, 3, 2), (4, 2, 4), (5, 2, 4), (6, 3, 4)])
+def test_the_grid_has_a_pair_for_each_image(count, rows, columns):
+    grid = before_and_after([(np.zeros((18, 20, 3), np.uint8), np.zeros((22, 30, 3), np.uint8))] * count, "a_to_b")
     gap, title = 256 // 32, 2 * (256 // 32) + 256 // 12
     blocks = columns // 2
     assert grid.shape == (title + rows * (256 + gap), blocks * (gap + 2 * (256 + gap)), 3)
@@ -257,7 +273,7 @@ def test_a_folder_becomes_the_competitions_archive(ckpt, tmp_path, capsys, monke
     out, err = capsys.readouterr()
     assert "3 of 4 images" in out
     assert "bad.jpg: not a" in err
-    assert f"the competition would refuse {target}: 3 images, where the competition takes 7,000 to 10,000" in out
+    assert "the competition would refuse it: 3 images, where the competition takes 7,000 to 10,000" in out
     monkeypatch.setattr(image_zip, "COUNTS", range(3, 4))
     predict(arguments)
     assert "as the competition wants it" in capsys.readouterr().out
@@ -270,13 +286,146 @@ def test_a_folder_becomes_the_competitions_archive(ckpt, tmp_path, capsys, monke
 def test_no_archive_is_left_where_nothing_could_be_translated(ckpt, tmp_path):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"^none of the 2 images could be translated: \S+a\.jpg: not a"):
+    with pytest.raises(UserError, match=r"^none of the 2 images in \S+ could be translated$"):
         predict([f"ckpt={ckpt}", f"input={tmp_path}", f"output={tmp_path / 'images.zip'}"])
     assert files(tmp_path) == {"a.jpg", "b.jpg"}
 
 
-def test_two_pictures_of_one_name_are_refused_in_an_archive(tmp_path):
+def test_two_pictures_of_one_name_are_refused_in_an_archive(ckpt, tmp_path):
     for name in ("a.jpg", "a.png"):
         picture(tmp_path / name)
-    with pytest.raises(UserError, match=r"two pictures of the name a\.jpg: rename one in"):
-        find_zip_jobs(tmp_path, tmp_path / "images.zip")
+    with pytest.raises(UserError, match=r"a\.jpg and \S+a\.png would both become a\.jpg: rename one"):
+        predict([f"ckpt={ckpt}", f"input={tmp_path}", f"output={tmp_path / 'images.zip'}"])
+
+
+def test_a_zip_becomes_a_zip_with_the_same_structure(ckpt, tmp_path):
+    for name in ("a.png", "deep/b.png"):
+        picture(tmp_path / "in" / name)
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name in ("a.png", "deep/b.png"):
+            archive.write(tmp_path / "in" / name, f"photos/{name}")
+    predict([f"ckpt={ckpt}", f"input={tmp_path / 'photos.zip'}", f"output={tmp_path / 'paintings.zip'}"])
+    predict([f"ckpt={ckpt}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"])
+    images = zipped(tmp_path / "paintings.zip")
+    assert {*images} == {"photos/a.png", "photos/deep/b.png"}
+    for name in ("a.png", "deep/b.png"):
+        assert np.array_equal(images[f"photos/{name}"], read_image(tmp_path / "out" / name))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_interrupted_archive_goes_on_where_it_was(ckpt, tmp_path, monkeypatch, capsys):
+    for index in range(12):
+        picture(tmp_path / "in" / f"{index}.jpg", 16, 16, index)
+    arguments = [f"ckpt={ckpt}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'images.zip'}", "batch=1"]
+
+    def interrupted(*given):
+        for index, outcome in enumerate(translate_files(*given)):
+            if index == 5:
+                raise KeyboardInterrupt
+            yield outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr("monet_cyclegan.inference.predict.translate_files", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict(arguments)
+    assert not (tmp_path / "images.zip").exists()
+    predict(arguments)
+    kept = re.search(r"kept from an earlier run with the same settings: (\d+)", capsys.readouterr().out)
+    assert kept is not None
+    assert 5 <= int(kept[1]) < 12
+    assert len(zipped(tmp_path / "images.zip")) == 12
+
+
+def test_a_folder_is_gone_on_with_unless_asked_to_begin_again(ckpt, tmp_path, capsys):
+    for seed, name in enumerate(("a.jpg", "b.png", "c.webp")):
+        picture(tmp_path / "in" / name, seed=seed)
+    arguments = [f"ckpt={ckpt}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"]
+    predict(arguments)
+    for more, done, kept in (([], 0, 3), (["again=true"], 3, 0), (["strength=0.5"], 3, 0), (["strength=0.5"], 0, 3)):
+        capsys.readouterr()
+        predict([*arguments, *more])
+        out = capsys.readouterr().out
+        assert f"{done} of 3 images" in out
+        assert (f"with the same settings: {kept}" in out) == (kept > 0)
+
+
+def test_another_network_does_not_keep_the_first_ones_pictures(ckpt, tmp_path, capsys):
+    picture(tmp_path / "in" / "a.png")
+    arguments = [f"ckpt={ckpt}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"]
+    predict(arguments)
+    predict([*arguments, "direction=monet_to_photo"])
+    assert "kept" not in capsys.readouterr().out
+
+
+def test_the_summary_says_what_was_lost_and_what_is_no_picture(ckpt, tmp_path, capsys):
+    folder = tmp_path / "in"
+    picture(folder / "a.png")
+    for name in ("b.png", "c.png"):
+        Image.fromarray(np.full((20, 20), 1000, np.uint16)).save(folder / name)
+    Image.new("CMYK", (20, 20)).save(folder / "d.jpg")
+    for name in ("x.txt", "y.txt", "z.psd"):
+        (folder / name).write_text("")
+    predict([f"ckpt={ckpt}", f"input={folder}", f"output={tmp_path / 'out'}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert f"16 bits became 8: {folder / 'b.png'} and 1 more" in lines
+    assert f"CMYK became RGB: {folder / 'd.jpg'}" in lines
+    assert f"files in {folder} that are no pictures: 3 (2 .txt, 1 .psd)" in lines
+
+
+def test_many_bad_files_are_not_all_listed(ckpt, tmp_path, capsys):
+    picture(tmp_path / "in" / "good.png")
+    for index in range(30):
+        (tmp_path / "in" / f"{index}.jpg").write_bytes(b"no picture")
+    predict([f"ckpt={ckpt}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"])
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 21
+    assert err[-1] == "skipped 10 more"
+
+
+@pytest.mark.parametrize("arguments", [["strength=0"], ["strength=0", "working_size=16", "color=photo"]])
+def test_no_strength_gives_the_photo_back(ckpt, tmp_path, arguments):
+    picture(tmp_path / "a.png", 40, 30)
+    predict([f"ckpt={ckpt}", f"input={tmp_path / 'a.png'}", f"output={tmp_path / 'b.png'}", *arguments])
+    assert np.array_equal(read_image(tmp_path / "b.png"), read_image(tmp_path / "a.png"))
+
+
+def test_a_format_is_for_all_files_of_a_folder(ckpt, tmp_path):
+    for name in ("a.jpg", "deep/b.bmp", "c.gif"):
+        picture(tmp_path / "in" / name)
+    predict([f"ckpt={ckpt}", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", "format=PNG"])
+    assert files(tmp_path / "out") == {"a.png", "deep/b.png", "c.png"}
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert image.format == "PNG"
+
+
+def test_quality_makes_smaller_files(ckpt, tmp_path):
+    picture(tmp_path / "a.png", 64, 64)
+    sizes = []
+    for quality in ("95", "30"):
+        predict([f"ckpt={ckpt}", f"input={tmp_path / 'a.png'}", f"output={tmp_path / 'b.jpg'}", f"quality={quality}"])
+        sizes.append((tmp_path / "b.jpg").stat().st_size)
+    assert sizes[1] < sizes[0] / 2
+
+
+def test_two_processes_share_the_pictures_and_one_tells(ckpt, tmp_path):
+    for index in range(5):
+        picture(tmp_path / "in" / f"{index}.png", seed=index)
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"no picture")
+    command = [sys.executable, ROOT / "predict.py", f"ckpt={ckpt}", f"input={tmp_path / 'in'}", "device=cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, f"output={tmp_path / 'two'}", "devices=2"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("5 of 6 images") == 1
+    assert done.stderr.count("bad.jpg: not a") == 1
+    subprocess.run([*command, f"output={tmp_path / 'one'}"], check=True, capture_output=True, env=environment)
+    assert files(tmp_path / "two") == files(tmp_path / "one") == {f"{index}.png" for index in range(5)}
+    for index in range(5):
+        two, one = (read_image(tmp_path / folder / f"{index}.png") for folder in ("two", "one"))
+        assert np.array_equal(two, one)
+
+
+@pytest.mark.parametrize(("text", "name", "count"), [("1", "cpu", 1), ("2", "cpu", 2), ("auto", "cpu", 1)])
+def test_a_cpu_counts_as_one_device_unless_more_processes_are_asked_for(text, name, count):
+    assert pick_devices(text, torch.device(name)) == count
