@@ -1,4 +1,5 @@
 # make setup | demo | test | test-xla | lint: each builds its environment first if need be, and needs no network after.
+# make kaggle-bundle fetches what Kaggle lacks, each time.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,10 +10,10 @@ XLA := .venv-xla
 # torch_xla's last release is for torch 2.9, older than what all else needs: libraries besides it are as tested.
 XLA_PINS := 'torch==2.9.*' 'torch_xla==2.9.*' 'torchvision==0.24.*'
 
-.PHONY: help setup demo test test-xla lint format clean
+.PHONY: help setup demo test test-xla lint format kaggle-bundle clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## build .venv with the tested versions
 
@@ -51,6 +52,10 @@ lint: $(READY)  ## ruff and mypy
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# make kaggle-bundle ckpt=best.ckpt inception=FILE pythons=3.12 output=FOLDER: all of them may be left out
+kaggle-bundle: $(READY)  ## all that notebooks/kaggle.ipynb needs without a network, as dist/kaggle_bundle.zip
+	$(BIN)/python -m notebooks.bundle $(foreach key,ckpt inception pythons output,$(if $($(key)),$(key)='$($(key))'))
 
 clean:  ## remove .venv and caches, never outputs/ or data/
 	rm -rf $(VENV) $(XLA) .mypy_cache .ruff_cache .pytest_cache *.egg-info
