@@ -20,6 +20,9 @@ _NOISE = (1.0, 6.0)  # levels that a pixel may differ from its predecessor, from
 _TOLERANCE = 1.5  # in units of the noise: no doubt up to here ...
 _DOUBT = 3.0  # ... and beyond it doubt of this scale
 _MARGIN = 1  # pixels around doubtful ones that are doubtful too
+_FLAT = 2.0  # levels per pixel, below which nothing is to be seen ...
+_AROUND = 3  # ... within so many pixels
+_COARSE = 8  # pixels that share what moves around them
 _SAME_SCENE = 0.25  # of the picture must be found in the predecessor
 _SEARCH_SIDE = 640  # pixels of the longer side, at most, that motion is searched at
 _SAMPLE_SIDE = 512  # about as many rows and columns of a large frame are compared for the index
@@ -30,7 +33,7 @@ class Motion(NamedTuple):
 
     Attributes:
         places: (H, W, 2) float32, x and y in the predecessor.
-        visible: (H, W) bool, what was in the predecessor's picture and not occluded there.
+        visible: (H, W) bool, what surely was in the predecessor's picture and not occluded there.
         confidence: (H, W, 1) float32 from 0 to 1, how well the predecessor explains a pixel; 0 at a cut.
     """
 
@@ -107,11 +110,37 @@ def _search(before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray
     height, width = grey_now.shape
     places = back + _pixels(height, width)
     forth = _remap(forth, places, cv2.INTER_LINEAR)
-    x, y = places[..., 0], places[..., 1]
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    visible = inside & (_squared(back + forth) < 0.01 * (_squared(back) + _squared(forth)) + 0.5)
+    astray = _squared(back + forth)
+    visible = _inside(places) & (astray < 0.01 * (_squared(back) + _squared(forth)) + 0.5)
+    # In a clear sky no search finds its way back: it moves with what lies around. Left out, its patches would stand out.
+    lost = ~visible & (_steepest(grey_now) < _FLAT)
+    if lost.any() and visible.any():
+        back = np.where(lost[..., None], _spread(back, visible), back)
+        places = back + _pixels(height, width)
     difference = cv2.absdiff(warp(before, places), now.astype(np.float32))
-    return back, visible, _confidence(cv2.transform(difference, np.full((1, 3), 1 / 3)), visible)
+    found = visible | (lost & _inside(places))
+    return back, visible, _confidence(cv2.transform(difference, np.full((1, 3), 1 / 3)), found)
+
+
+def _inside(places: np.ndarray) -> np.ndarray:
+    """Which places (H, W, 2) lie in the picture, (H, W) bool."""
+    return ((places >= 0) & (places <= np.array(places.shape[1::-1]) - 1)).all(axis=-1)
+
+
+def _spread(motion: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Motion (H, W, 2) as it is known around each pixel, from (H, W) bool: means under a wide Gaussian."""
+    height, width = known.shape
+    size = max(width // _COARSE, 1), max(height // _COARSE, 1)
+    weight = known.astype(np.float32)
+    coarse = cv2.resize(np.dstack([motion * weight[..., None], weight]), size, interpolation=cv2.INTER_AREA)
+    coarse = cv2.GaussianBlur(coarse, (0, 0), max(size) / 8) + 1e-6 * coarse.mean(axis=(0, 1))  # if all is far away
+    return cv2.resize(coarse[..., :2] / coarse[..., 2:], (width, height)).astype(np.float32)
+
+
+def _steepest(grey: np.ndarray) -> np.ndarray:
+    """The steepest change around each pixel, in levels per pixel: (H, W) uint8 to float32."""
+    across, down = (cv2.Sobel(grey, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
+    return cv2.dilate(cv2.magnitude(across, down), np.ones((2 * _AROUND + 1, 2 * _AROUND + 1), np.uint8))
 
 
 def _pixels(height: int, width: int) -> np.ndarray:

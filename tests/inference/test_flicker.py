@@ -235,3 +235,18 @@ def test_the_noise_of_a_camera_is_no_reason_for_doubt():
 def test_smoothing_that_would_never_let_go_is_refused(smoothing):
     with pytest.raises(UserError, match="smoothing="):
         smoothed(still(2), still(2), smoothing)
+
+
+def test_a_clear_sky_whose_tone_drifts_gets_no_patches():
+    """Nothing in it leads a search of motion back, and what is doubted shows the new tone beside the smoothed one."""
+    hills = cv2.GaussianBlur(np.random.default_rng(1).normal(0, 1, (96, 320, 3)), (0, 0), 3)
+    hills = 110 + 60 * hills / hills.std()
+    sky = np.linspace(235, 200, 96)[:, None, None] + np.linspace(0, 6, 320)[:, None]
+    wide = np.where(np.arange(96)[:, None, None] < 60, sky, hills)
+    noise = np.random.default_rng(2).normal(0, 0.7, (16, 96, 160, 3))
+    sources = [(wide[:, 3 * t : 3 * t + 160] + noise[t]).clip(0, 255).astype(np.uint8) for t in range(16)]
+    painted = [(0.7 * source + 4 * t).clip(0, 255).astype(np.uint8) for t, source in enumerate(sources)]
+    last = [steadied.frame for steadied in steady(zip(sources, painted, strict=True), 0.9)][-1]
+    smooth_sky = cv2.GaussianBlur(last, (0, 0), 2)[8:50, 16:-16].astype(float)
+    expected = cv2.GaussianBlur(painted[-1], (0, 0), 2)[8:50, 16:-16].astype(float)
+    assert np.std((smooth_sky - expected).mean(axis=2)) < 2
