@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from conftest import make_images
 
 from monet_cyclegan.images import read_image, write_image
+from monet_cyclegan.inference.video import find_ffmpeg
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -92,6 +94,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         make_images(folder / images, 4, seed=seed)
     write_image(folder / "photo.jpg", read_image(folder / "photos" / "000.png"))
+    picture = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=8:duration=0.5"]
+    subprocess.run([find_ffmpeg(), "-loglevel", "error", *picture, "clip.mp4"], cwd=folder, check=True)
     words = ["python", "train.py", "experiment=unet_monet"]
     run(in_repository([*words, *shrunk(words), f"hydra.run.dir={RUN}"]), folder)
     words = ["python", "train.py", "-m", "experiment=unet_monet", "hparams_search=optuna"]
@@ -112,7 +116,7 @@ def test_there_are_commands_for_every_program_and_experiment():
 def test_the_command_works_as_written(command: str, trained: Path, tmp_path: Path):
     folder = tmp_path / "copy"
     shutil.copytree(trained, folder)
-    words = command.split()
+    words = shlex.split(command)
     more = shrunk(words) if {"train.py", "evaluate.py"} & {*words} else []
     run(in_repository([*words, *more]), folder)
     made = re.search(r"output=(\S+)", command)

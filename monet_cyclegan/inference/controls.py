@@ -57,9 +57,7 @@ def parse_look(options: Mapping[str, str]) -> Look:
     Raises:
         UserError: a value that can't be.
     """
-    strength = _number(options["strength"])
-    if not 0 <= strength <= 1:
-        raise UserError(f"strength={options['strength']} is not a number from 0 (the photo) to 1 (the painting)")
+    strength = parse_share("strength", options["strength"])
     if options["color"] not in COLORS:
         raise UserError(f"color={options['color']} is not known: choose {' or '.join(COLORS)}")
     size = options["working_size"]
@@ -68,11 +66,15 @@ def parse_look(options: Mapping[str, str]) -> Look:
     return Look(strength, options["color"], int(size) if size else None)
 
 
-def _number(text: str) -> float:
+def parse_share(key: str, text: str) -> float:
+    """Read a number from 0 to 1; UserError for anything else."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        return float("nan")
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UserError(f"{key}={text} is not a number from 0 to 1")
+    return number
 
 
 def _resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:

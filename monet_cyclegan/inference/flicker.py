@@ -112,7 +112,7 @@ def _search(before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray
     forth = _remap(forth, places, cv2.INTER_LINEAR)
     astray = _squared(back + forth)
     visible = _inside(places) & (astray < 0.01 * (_squared(back) + _squared(forth)) + 0.5)
-    # In a clear sky no search finds its way back: it moves with what lies around. Left out, its patches would stand out.
+    # In a clear sky no search finds its way back, so it moves with what is around it: patches left out would show.
     lost = ~visible & (_steepest(grey_now) < _FLAT)
     if lost.any() and visible.any():
         back = np.where(lost[..., None], _spread(back, visible), back)
@@ -124,7 +124,8 @@ def _search(before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _inside(places: np.ndarray) -> np.ndarray:
     """Which places (H, W, 2) lie in the picture, (H, W) bool."""
-    return ((places >= 0) & (places <= np.array(places.shape[1::-1]) - 1)).all(axis=-1)
+    (height, width), (x, y) = places.shape[:2], np.moveaxis(places, 2, 0)
+    return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
 
 def _spread(motion: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.inference.translator import TILES
 from monet_cyclegan.precision import PRECISIONS, best_precision
 
 
@@ -37,6 +38,13 @@ def pick_precision(name: str, device: torch.device) -> str:
     if name not in ("auto", *PRECISIONS):
         raise UserError(f"precision={name} is not known: choose auto, {' or '.join(PRECISIONS)}")
     return best_precision(device.type) if name == "auto" else name
+
+
+def pick_tile(name: str) -> str:
+    """Whether pictures are translated in strips; UserError for an unknown word."""
+    if name not in TILES:
+        raise UserError(f"tile={name} is not known: choose {', '.join(TILES[:-1])} or {TILES[-1]}")
+    return name
 
 
 def pick_batch_size(text: str, device: torch.device) -> int:

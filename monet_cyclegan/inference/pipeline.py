@@ -18,6 +18,7 @@ import torch
 
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.controls import Look
+from monet_cyclegan.inference.translator import ran_out_of_memory
 from monet_cyclegan.pictures import Picture, decode_picture, read_mark, write_picture
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def translate_files(
     """Translate each job's picture into its file, in order; one that can't be read or written stops no other."""
     with _threads() as writers:
         written: deque[tuple[int, Future[Outcome]]] = deque()
-        for group in load_groups(jobs, batch_size, settings):
-            for painted in paint(translator, group):
+        for launched in _one_ahead(translator, load_groups(jobs, batch_size, settings)):
+            for painted in collect(launched):
                 written.append((_pixels(painted), writers.submit(write, painted, settings)))
                 while written and (written[0][1].done() or _too_many(written, batch_size)):
                     yield written.popleft()[1].result()
@@ -109,27 +110,54 @@ def load_groups(jobs: Iterable[Job], batch_size: int, settings: Settings) -> Ite
         yield group
 
 
-def paint(translator: Translator, group: list[Loaded]) -> list[Loaded]:
-    """Translate pictures of one size together; if they don't fit in memory, one by one."""
+class Launched(NamedTuple):
+    """Pictures that the device translates, or has translated: collect them with `collect`."""
+
+    group: list[Loaded]
+    painted: torch.Tensor | None = None  # (N, H, W, 3) uint8 in the machine's memory
+    ready: torch.Event | None = None
+
+
+def launch(translator: Translator, group: list[Loaded]) -> list[Launched]:
+    """Have pictures of one size translated together; if they don't fit in memory, one by one."""
     first = group[0]
     if first.shown is None:
-        return group
+        return [Launched(group)]
     images = torch.from_numpy(np.stack([loaded.shown for loaded in group])).permute(0, 3, 1, 2)  # type: ignore[misc]
     try:
-        painted = translator.translate_batch(images).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return [_on_its_way(group, translator.translate_batch(images))]
     except UserError as problem:  # too small, so all of them are
-        return [loaded._replace(shown=None, error=f"{loaded.job.source}: {problem}") for loaded in group]
+        return [Launched([loaded._replace(shown=None, error=f"{loaded.job.source}: {problem}") for loaded in group])]
     except RuntimeError as problem:
-        # On a CPU a failed allocation has no class of its own.
-        if not isinstance(problem, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(problem):
+        if not ran_out_of_memory(problem):
             raise
-    else:
-        return [loaded._replace(shown=image) for loaded, image in zip(group, painted, strict=True)]
     if len(group) > 1:
-        return [painted for loaded in group for painted in paint(translator, [loaded])]
+        return [launched for loaded in group for launched in launch(translator, [loaded])]
     size = f"{first.shown.shape[1]}x{first.shown.shape[0]}"
     line = f"{first.job.source}: {size} pixels don't fit in the memory of {translator.device}, try working_size=1024"
-    return [first._replace(shown=None, error=line)]
+    return [Launched([first._replace(shown=None, error=line)])]
+
+
+def collect(launched: Launched) -> list[Loaded]:
+    """Wait for the device; what wasn't to be translated comes as it was."""
+    if launched.painted is None:
+        return launched.group
+    if launched.ready is not None:
+        launched.ready.synchronize()
+    return [
+        loaded._replace(shown=image) for loaded, image in zip(launched.group, launched.painted.numpy(), strict=True)
+    ]
+
+
+def _on_its_way(group: list[Loaded], painted: torch.Tensor) -> Launched:
+    """Begin to copy (N, 3, H, W) from the device, which meanwhile goes on with the next."""
+    painted = painted.permute(0, 2, 3, 1).contiguous()
+    if painted.device.type != "cuda":
+        return Launched(group, painted.cpu())
+    host = painted.to("cpu", non_blocking=True)
+    ready = torch.Event(painted.device)
+    ready.record()
+    return Launched(group, host, ready)
 
 
 def write(painted: Loaded, settings: Settings) -> Outcome:
@@ -146,6 +174,17 @@ def write(painted: Loaded, settings: Settings) -> Outcome:
     except UserError as problem:
         return outcome._replace(error=str(problem))
     return outcome._replace(notes=(*picture.notes, *lost))
+
+
+def _one_ahead(translator: Translator, groups: Iterable[list[Loaded]]) -> Iterator[Launched]:
+    """Launch a group before the last one is asked for, so that an accelerator never waits for whoever takes it."""
+    waiting: deque[Launched] = deque()
+    for group in groups:
+        for launched in launch(translator, group):
+            waiting.append(launched)
+            while len(waiting) > 1 or (waiting and waiting[0].ready is None):
+                yield waiting.popleft()
+    yield from waiting
 
 
 @contextmanager

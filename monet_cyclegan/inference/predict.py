@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 import time
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
 
 from monet_cyclegan.checkpoint import build_generator, directions, load_checkpoint
 from monet_cyclegan.cli import parse_key_values
@@ -16,22 +17,22 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.image_zip import QUALITY, verdict, zip_files
 from monet_cyclegan.images import read_image, write_image
 from monet_cyclegan.inference.before_after import MOST_PAIRS, before_and_after
-from monet_cyclegan.inference.controls import parse_look
-from monet_cyclegan.inference.hardware import pick_batch_size, pick_device, pick_devices, pick_precision
+from monet_cyclegan.inference.controls import parse_look, parse_share
+from monet_cyclegan.inference.hardware import pick_batch_size, pick_device, pick_devices, pick_precision, pick_tile
 from monet_cyclegan.inference.inputs import COMPETITION_NAME, check_suffix, find_jobs, parts_of
 from monet_cyclegan.inference.pipeline import Outcome, Settings, translate_files
+from monet_cyclegan.inference.summary import tell
 from monet_cyclegan.inference.translator import Translator
+from monet_cyclegan.inference.video import DEFAULT_SMOOTHING, VIDEO_SUFFIXES, translate_video
 from monet_cyclegan.pictures import READABLE_SUFFIXES, decode_picture
 from monet_cyclegan.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    import numpy as np
-    import torch
     from torch import nn
 
-    from monet_cyclegan.inference.inputs import Inputs, Job
+    from monet_cyclegan.inference.inputs import Job
 
 USAGE = """Translate pictures with a trained checkpoint.
 
@@ -52,7 +53,7 @@ format        of all output files: jpg, png, webp, tif or bmp (as they are)
 quality       of JPEG and WebP, 1 to 100 (95)
 grid          true, or a file: a picture of the first few before and after
 again         true translates what is there from an earlier run, too; else it is kept (false)
-smoothing     of videos against flicker, from 0 to 1 (0.8)
+smoothing     of videos against flicker, from 0 to below 1 (0.8)
 tile          auto: large pictures in strips, with the same result; off, or on for all
 device        auto (an accelerator if there is one), cpu, cuda, cuda:1, mps
 devices       how many of them share the work, auto for all (1)
@@ -70,7 +71,7 @@ DEFAULTS = {
     "quality": "95",
     "grid": "",
     "again": False,
-    "smoothing": "0.8",
+    "smoothing": str(DEFAULT_SMOOTHING),
     "tile": "auto",
     "device": "auto",
     "devices": "1",
@@ -78,25 +79,17 @@ DEFAULTS = {
     "batch": "auto",
 }
 FILE_FORMAT = 1  # of what is written; files of another one are made again
-MOST_LINES = 20
 
 
-class Work(NamedTuple):
-    """What is to be translated, and by what."""
+class Setup(NamedTuple):
+    """What translates."""
 
     generator: nn.Module
-    precision: str
-    jobs: list[Job]
-    batch_size: int
-    settings: Settings
-
-
-class Summary(NamedTuple):
-    """What is told in the end."""
-
     direction: str
-    outcomes: list[Outcome]
-    seconds: float
+    device: torch.device
+    precision: str
+    tile: str
+    batch_size: int
 
 
 def predict(arguments: Sequence[str]) -> None:
@@ -113,49 +106,121 @@ def predict(arguments: Sequence[str]) -> None:
         if not options[key]:
             raise UserError(f"{key}= is missing: python predict.py ckpt=best.ckpt input=photo.jpg output=painting.png")
     source, target = options["input"], Path(options["output"]).expanduser()
+    if Path(source).suffix.lower() in VIDEO_SUFFIXES:
+        predict_video(options, Path(source).expanduser(), target)
+    else:
+        predict_pictures(options, source, target)
+
+
+def predict_pictures(options: Mapping[str, Any], source: str, target: Path) -> None:
+    """Translate one picture or many, and tell what became of them."""
     settings = parse_settings(options, competition=target.name == COMPETITION_NAME)
     inputs = find_jobs(source, target, parse_format(options["format"]))
     grid = grid_path(options["grid"], target)
-    device = pick_device(options["device"])
-    devices = pick_devices(options["devices"], device)
-    precision, batch_size = pick_precision(options["precision"], device), pick_batch_size(options["batch"], device)
-    checkpoint = load_checkpoint(Path(options["ckpt"]).expanduser())
-    direction = options["direction"] or next(iter(directions(checkpoint)))
-    generator = build_generator(checkpoint, direction)
+    if grid in {job.target for job in inputs.jobs}:
+        raise UserError(f"grid={grid} would overwrite a translation: give another file")
+    setup = prepare(options)
+    devices = pick_devices(options["devices"], setup.device)
     if not options["again"]:
-        settings = settings._replace(fingerprint=fingerprint(generator, precision, settings))
+        settings = settings._replace(fingerprint=fingerprint(setup, settings))
 
     started = time.monotonic()
-    with progress(len(inputs.jobs), direction) as show:
-        work = Work(generator, precision, inputs.jobs, batch_size, settings)
-        outcomes = list(run_here(work, device, show)) if devices == 1 else run_on(work, device.type, devices, show)
+    with progress(len(inputs.jobs), setup.direction) as show:
+        outcomes = (
+            list(run_here(setup, inputs.jobs, settings, show))
+            if devices == 1
+            else run_on(setup, devices, inputs.jobs, settings, show)
+        )
     if outcomes is None:  # another process has them all, and tells
         return
-    tell(Summary(direction, outcomes, time.monotonic() - started), inputs, source, target)
+    tell(setup.direction, outcomes, time.monotonic() - started, inputs.others, source, target)
     if grid:
-        write_image(grid, before_and_after(_pairs(inputs.jobs, outcomes), direction))
+        write_image(grid, before_and_after(_pairs(inputs.jobs, outcomes), setup.direction))
         print(f"before and after: {grid}")
     if target.suffix.lower() == ".zip":
         _fill_zip(target, outcomes)
 
 
-def run_here(work: Work, device: torch.device, show: Callable[[float], None]) -> Iterator[Outcome]:
+def predict_video(options: Mapping[str, Any], source: Path, target: Path) -> None:
+    """Translate a clip, and tell how much it flickers.
+
+    Raises:
+        UserError: no such clip, an output that is none, or settings that only pictures have.
+    """
+    if not source.is_file():
+        raise UserError(f"input={source} does not exist: give a picture, a folder, a zip, a video or a pattern")
+    if target.suffix.lower() not in VIDEO_SUFFIXES:
+        if target.suffix and not target.is_dir():
+            choices = ", ".join(sorted(VIDEO_SUFFIXES))
+            raise UserError(f"output={target} is no video but input={source} is: choose one of {choices}, or a folder")
+        target = target / source.name
+    if source.resolve() == target.resolve():
+        raise UserError(f"output={target} would overwrite {source}: give another place")
+    for key in ("grid", "format", "devices"):
+        if options[key] != DEFAULTS[key]:
+            raise UserError(f"{key}={options[key]} is for pictures, and input={source} is a video")
+    look, smoothing = parse_look(options), parse_share("smoothing", options["smoothing"])
+    setup = prepare(options)
+    translator = Translator(setup.generator, setup.device, setup.precision, setup.tile)
+
+    def paint(frames: np.ndarray) -> np.ndarray:
+        shown = np.stack([look.shown(frame) for frame in frames])
+        painted = translator.translate_batch(torch.from_numpy(shown).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return np.stack([look.finished(*pair) for pair in zip(frames, painted.cpu().numpy(), strict=True)])
+
+    started = time.monotonic()
+    with progress(1, setup.direction) as show:
+        report = translate_video(
+            paint, source, target, setup.batch_size, smoothing, lambda done, total: show(done / max(total, done, 1))
+        )
+    seconds = time.monotonic() - started
+    sound = "with its sound" if report.sound else "without sound"
+    print(
+        f"{setup.direction}: {report.frames:,} frames ({report.seconds:.1f} s, {sound}) in {seconds:.1f} s, "
+        f"{report.frames / seconds:.1f} a second: {target}"
+    )
+    flicker = report.flicker
+    print(
+        f"flicker, in levels of 255 between a frame and the last one moved along: {flicker.raw:.2f} as painted, "
+        f"{flicker.smoothed:.2f} smoothed; the source has {flicker.source:.2f}"
+    )
+
+
+def prepare(options: Mapping[str, Any]) -> Setup:
+    """What translates: the network on its device.
+
+    Raises:
+        UserError: anything of these that can't be.
+    """
+    device = pick_device(options["device"])
+    precision, tile = pick_precision(options["precision"], device), pick_tile(options["tile"])
+    batch_size = pick_batch_size(options["batch"], device)
+    checkpoint = load_checkpoint(Path(options["ckpt"]).expanduser())
+    direction = options["direction"] or next(iter(directions(checkpoint)))
+    return Setup(build_generator(checkpoint, direction), direction, device, precision, tile, batch_size)
+
+
+def run_here(setup: Setup, jobs: Sequence[Job], settings: Settings, show: Callable[[float], None]) -> Iterator[Outcome]:
     """Translate all by one device, telling ``show`` how many are done."""
-    translator = Translator(work.generator, device, work.precision)
-    for done, outcome in enumerate(translate_files(translator, work.jobs, work.batch_size, work.settings), 1):
+    done = 0
+    translator = Translator(setup.generator, setup.device, setup.precision, setup.tile, lambda part: show(done + part))
+    for outcome in translate_files(translator, jobs, setup.batch_size, settings):
         yield outcome
+        done += 1
         show(done)
 
 
-def run_on(work: Work, kind: str, devices: int, show: Callable[[float], None]) -> list[Outcome] | None:
+def run_on(
+    setup: Setup, devices: int, jobs: Sequence[Job], settings: Settings, show: Callable[[float], None]
+) -> list[Outcome] | None:
     """Share the work between devices of a kind; only the first process gets what became of it."""
     from monet_cyclegan.inference.several_devices import Predictor, translate_on_devices  # Lightning takes seconds
 
     def build(device: torch.device) -> Translator:
-        return Translator(work.generator, device, work.precision)
+        return Translator(setup.generator, device, setup.precision, setup.tile)
 
-    predictor = Predictor(build, work.generator, work.jobs, work.batch_size, work.settings, show)
-    return translate_on_devices(predictor, kind, devices)
+    predictor = Predictor(build, setup.generator, jobs, setup.batch_size, settings, show)
+    return translate_on_devices(predictor, setup.device.type, devices)
 
 
 def parse_settings(options: Mapping[str, str], *, competition: bool) -> Settings:
@@ -191,45 +256,13 @@ def grid_path(value: str, target: Path) -> Path | None:
     return target / "before_after.jpg"
 
 
-def fingerprint(generator: nn.Module, precision: str, settings: Settings) -> str:
+def fingerprint(setup: Setup, settings: Settings) -> str:
     """A text that changes with everything that a translation depends on, but for its picture."""
-    digest = hashlib.blake2b(f"{FILE_FORMAT} {precision} {settings}".encode(), digest_size=16)
-    for name, tensor in generator.state_dict().items():
+    digest = hashlib.blake2b(f"{FILE_FORMAT} {setup.precision} {settings}".encode(), digest_size=16)
+    for name, tensor in setup.generator.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def tell(summary: Summary, inputs: Inputs, source: str, target: Path) -> None:
-    """Print what was done, what was lost, and what was skipped and why.
-
-    Raises:
-        UserError: nothing could be translated.
-    """
-    direction, outcomes, seconds = summary
-    good = [outcome for outcome in outcomes if outcome.error is None]
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    if len(outcomes) == 1 and failed:
-        raise UserError(str(failed[0].error))
-    for outcome in failed[:MOST_LINES]:
-        print(f"skipped {outcome.error}", file=sys.stderr)
-    if len(failed) > MOST_LINES:
-        print(f"skipped {len(failed) - MOST_LINES} more", file=sys.stderr)
-    if not good:
-        raise UserError(f"none of the {len(outcomes)} images in {source} could be translated")
-    done = sum(not outcome.kept for outcome in good)
-    where = good[0].target if len(outcomes) == 1 else target
-    rate = f", {done / seconds:.1f} a second" if done > 1 else ""
-    print(f"{direction}: {done:,} of {len(outcomes):,} images in {seconds:.1f} s{rate}: {where}")
-    if len(good) > done:
-        print(f"kept from an earlier run with the same settings: {len(good) - done:,} (again=true makes them anew)")
-    notes = [(note, outcome) for outcome in good for note in outcome.notes]
-    for note, count in Counter(note for note, _ in notes).most_common():
-        first = next(outcome for text, outcome in notes if text == note)
-        print(f"{note}: {first.source}{f' and {count - 1:,} more' if count > 1 else ''}")
-    if inputs.others:
-        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in inputs.others.most_common(5))
-        print(f"files in {source} that are no pictures: {sum(inputs.others.values()):,} ({kinds})")
 
 
 def _pairs(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> list[tuple[np.ndarray, np.ndarray]]:

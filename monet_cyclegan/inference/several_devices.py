@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import LightningModule, Trainer
 
-from monet_cyclegan.inference.pipeline import THREADS, Loaded, Outcome, Settings, load_groups, paint, write
+from monet_cyclegan.inference.pipeline import (
+    THREADS,
+    Launched,
+    Loaded,
+    Outcome,
+    Settings,
+    collect,
+    launch,
+    load_groups,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,24 +68,31 @@ class Predictor(LightningModule):
         """Start the threads that write."""
         self.translator = self.build(self.device)
         self.writers = ThreadPoolExecutor(THREADS)
+        self.launched: list[Launched] = []
         self.written: list[Future[Outcome]] = []
 
     def predict_step(self, group: list[Loaded], batch_idx: int) -> None:
-        """Translate pictures of one size, and hand them to those who write."""
-        for painted in paint(self.translator, group):
-            if len(self.written) >= 2 * THREADS + self.batch_size:
-                self._collect(1)
-            self.written.append(self.writers.submit(write, painted, self.settings))
+        """Translate pictures of one size, and hand the last ones to those who write."""
+        self.launched += launch(self.translator, group)
+        while len(self.launched) > 1:
+            self._write(self.launched.pop(0))
         self.show(min((len(self.outcomes) + len(self.written)) * self.trainer.world_size, len(self.jobs)))
 
     def on_predict_end(self) -> None:
         """Wait until all is written."""
-        self._collect(len(self.written))
+        for launched in self.launched:
+            self._write(launched)
+        self._wait_for(len(self.written))
         self.writers.shutdown()
 
-    def _collect(self, count: int) -> None:
-        self.outcomes += [future.result() for future in self.written[:count]]
-        del self.written[:count]
+    def _write(self, launched: Launched) -> None:
+        for painted in collect(launched):
+            self._wait_for(len(self.written) - 2 * THREADS - self.batch_size)
+            self.written.append(self.writers.submit(write, painted, self.settings))
+
+    def _wait_for(self, count: int) -> None:
+        self.outcomes += [future.result() for future in self.written[: max(count, 0)]]
+        del self.written[: max(count, 0)]
 
 
 def translate_on_devices(predictor: Predictor, accelerator: str, devices: int) -> list[Outcome] | None:

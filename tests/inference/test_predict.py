@@ -24,6 +24,7 @@ from monet_cyclegan.inference.hardware import pick_device, pick_devices
 from monet_cyclegan.inference.pipeline import translate_files
 from monet_cyclegan.inference.predict import DEFAULTS, USAGE, predict
 from monet_cyclegan.inference.translator import Translator
+from monet_cyclegan.inference.video import find_ffmpeg
 from monet_cyclegan.precision import best_precision
 
 ROOT = Path(__file__).parents[2]
@@ -162,14 +163,19 @@ def test_a_single_bad_file_is_one_line(ckpt, tmp_path, capsys):
         ),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png batch=0", r"^batch=0 is neither auto nor a number from 1"),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.zip", r"^output=\S+b\.zip holds many pictures: give a folder"),
-        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png strength=2", r"^strength=2 is not a number from 0 .* to 1"),
-        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png strength=nan", r"^strength=nan is not a number from 0"),
+        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png strength=2", r"^strength=2 is not a number from 0 to 1$"),
+        (
+            "ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png strength=nan",
+            r"^strength=nan is not a number from 0",
+        ),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png color=red", r"^color=red .* choose painting or photo$"),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png working_size=8", r"^working_size=8 is not .* from 16 on$"),
         ("ckpt={ckpt} input={tmp} output={tmp}/x format=psd", r"^format=psd can't be written: choose one of bmp, "),
         ("ckpt={ckpt} input={tmp} output={tmp}/x quality=0", r"^quality=0 is not a whole number from 1 to 100$"),
         ("ckpt={ckpt} input={tmp} output={tmp}/x again=maybe", r"^again needs true or false, not 'maybe'$"),
         ("ckpt={ckpt} input={tmp} output={tmp}/x devices=0", r"^devices=0 is neither auto nor a number from 1 on$"),
+        ("ckpt={ckpt} input={tmp} output={tmp}/x tile=yes", r"^tile=yes is not known: choose auto, off or on$"),
+        ("ckpt={ckpt} input={tmp} output={tmp}/x grid={tmp}/x/a.png", r"^grid=\S+x/a\.png would overwrite a transl"),
         ("ckpt={ckpt} input={tmp}/*.gif output={tmp}/x", r"^input=\S+\*\.gif matches no file$"),
         ("ckpt={tmp}/a.png input={tmp}/a.png output={tmp}/b.png", r"a\.png is not a checkpoint of this project"),
         ("ckpt={tmp}/no.ckpt input={tmp}/a.png output={tmp}/b.png", r"^no checkpoint at \S+no\.ckpt$"),
@@ -429,3 +435,54 @@ def test_two_processes_share_the_pictures_and_one_tells(ckpt, tmp_path):
 @pytest.mark.parametrize(("text", "name", "count"), [("1", "cpu", 1), ("2", "cpu", 2), ("auto", "cpu", 1)])
 def test_a_cpu_counts_as_one_device_unless_more_processes_are_asked_for(text, name, count):
     assert pick_devices(text, torch.device(name)) == count
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    picture = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=8:duration=1"]
+    sound = ["-f", "lavfi", "-i", "sine=duration=1", "-c:a", "aac"]
+    subprocess.run([find_ffmpeg(), "-loglevel", "error", *picture, *sound, str(path)], check=True)
+    return path
+
+
+def test_a_clip_becomes_a_painted_clip_and_the_flicker_is_told(ckpt, clip, tmp_path, capsys):
+    predict([f"ckpt={ckpt}", f"input={clip}", f"output={tmp_path / 'new' / 'painted.mp4'}", "strength=0.5"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.match(r"photo_to_monet: 8 frames \(1\.0 s, with its sound\) in \S+ s, \S+ a second: \S+painted", first)
+    raw, smoothed = map(float, re.findall(r"([\d.]+) (?:as painted|smoothed)", second))
+    assert smoothed < raw
+    assert files(tmp_path) == {"new/painted.mp4"}
+
+
+def test_a_clip_goes_into_a_folder_under_its_own_name(ckpt, clip, tmp_path):
+    predict([f"ckpt={ckpt}", f"input={clip}", f"output={tmp_path / 'new'}", "smoothing=0", "working_size=16"])
+    assert files(tmp_path) == {"new/clip.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("output={tmp}/x.png", r"^output=\S+x\.png is no video but input=\S+ is: choose one of \.avi, "),
+        ("output={clip}", r"^output=\S+clip\.mp4 would overwrite \S+clip\.mp4: give another place$"),
+        ("output={tmp} grid=true", r"^grid=true is for pictures, and input=\S+clip\.mp4 is a video$"),
+        ("output={tmp} devices=2", r"^devices=2 is for pictures"),
+        ("output={tmp} smoothing=1", r"^smoothing=1(\.0)? is not a number from 0 to below 1$"),
+        ("output={tmp} smoothing=much", r"^smoothing=much is not a number from 0 to 1$"),
+        ("output={tmp} input={tmp}/no.mp4", r"^input=\S+no\.mp4 does not exist"),
+    ],
+)
+def test_a_mistake_with_a_clip_is_one_line_and_nothing_is_written(ckpt, clip, tmp_path, arguments, line):
+    words = [word.format(tmp=tmp_path, clip=clip) for word in arguments.split()]
+    with pytest.raises(UserError, match=line) as error:
+        predict([f"ckpt={ckpt}", f"input={clip}", *words])
+    assert "\n" not in str(error.value)
+    assert files(tmp_path) == set()
+
+
+def test_a_clip_too_small_for_the_network_is_one_line(ckpt, tmp_path):
+    command = [find_ffmpeg(), "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=size=32x8:rate=8:duration=0.5"]
+    subprocess.run([*command, str(tmp_path / "small.mp4")], check=True)
+    with pytest.raises(UserError, match="32x8 pixels is too small"):
+        predict([f"ckpt={ckpt}", f"input={tmp_path / 'small.mp4'}", f"output={tmp_path / 'out.mp4'}"])
+    assert files(tmp_path) == {"small.mp4"}

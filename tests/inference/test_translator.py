@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.inference import Translator
+from monet_cyclegan.inference import Translator, translator
 from monet_cyclegan.inference.translator import mirrored_indices
 from monet_cyclegan.networks.resnet import ResNetGenerator
 
@@ -90,3 +90,56 @@ def test_bfloat16_is_off_by_a_level_or_so():
     difference = np.abs(exact.astype(int) - fast)
     assert 0 < difference.mean() < 1.5
     assert difference.max() <= 16
+
+
+@pytest.mark.parametrize(
+    ("tile", "limit", "strips"), [("auto", 10**9, 0), ("auto", 1, 1), ("on", 10**9, 1), ("off", 1, 0)]
+)
+def test_large_images_are_translated_in_strips_unless_told_otherwise(monkeypatch, tile, limit, strips):
+    monkeypatch.setattr(translator, "LARGE_PIXELS", limit)
+    used = []
+    in_strips = Translator._in_strips
+    monkeypatch.setattr(Translator, "_in_strips", lambda self, image: used.append(image) or in_strips(self, image))
+    torch.manual_seed(0)
+    generator = ResNetGenerator(2, 4)
+    image = noise(50, 71)
+    expected = Translator(generator, tile="off")(image)
+    used.clear()
+    translated = Translator(generator, tile=tile)(image)
+    assert len(used) == strips
+    assert np.abs(translated.astype(int) - expected).max() <= 1
+    assert np.abs(translated.astype(int) - expected).mean() < 0.01
+
+
+def test_a_batch_in_strips_is_each_image_in_strips():
+    torch.manual_seed(0)
+    translate = Translator(ResNetGenerator(1, 4), tile="on")
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 20, 24), dtype=np.uint8))
+    together = translate.translate_batch(images)
+    assert all(torch.equal(together[i], translate.translate_batch(images[i : i + 1])[0]) for i in range(3))
+
+
+def run_out(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_an_image_that_does_not_fit_is_translated_in_strips(monkeypatch):
+    torch.manual_seed(0)
+    generator = ResNetGenerator(1, 4)
+    image = noise(32, 40)
+    expected = Translator(generator)(image)
+    monkeypatch.setattr(ResNetGenerator, "forward", run_out)
+    with pytest.raises(torch.OutOfMemoryError):
+        Translator(generator, tile="off")(image)
+    monkeypatch.undo()
+    translate = Translator(generator)
+    assert translate._strips is not None  # traced while the network still ran
+    monkeypatch.setattr(ResNetGenerator, "forward", run_out)
+    assert np.abs(translate(image).astype(int) - expected).max() <= 1
+
+
+def test_strips_tell_how_far_they_are():
+    parts: list[float] = []
+    Translator(ResNetGenerator(1, 4), tile="on", progress=parts.append)(noise(64, 64))
+    assert parts == sorted(parts)
+    assert parts[-1] == 1
