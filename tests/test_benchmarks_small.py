@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks import data, predict, start_up
+from benchmarks import data, large_picture, predict, start_up
 from monet_cyclegan.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +41,15 @@ def test_translation_is_timed_from_files_to_files(tmp_path: Path, capsys: pytest
         assert report["images_per_second"][name] == pytest.approx(2 / (sum(times) / 2))
     ratio = report["images_per_second"]["ours"] / report["images_per_second"]["one by one"]
     assert f"{ratio:.2f} times one by one" in report["summary"][0][1]
+
+
+def test_large_pictures_are_compared_with_those_in_one_piece(tmp_path: Path):
+    sizes = ["width=96", "height=64", "compared=48", "blocks=1", "channels=4"]
+    report = run(large_picture, tmp_path / "large.json", *sizes, "device=cpu", "precision=32-true")
+    assert list(report["spent"]) == ["compared off", "compared on", "large on"]
+    assert all(found["seconds"] > 0 and found["gigabytes"] > 0.1 for found in report["spent"].values())
+    assert report["mean_difference"] < 0.01
+    assert len(report["summary"]) == 2
 
 
 def test_waiting_ends_at_the_line_that_is_waited_for_or_with_the_program(tmp_path: Path):
