@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STRIP_PIXELS = 32 * 6000  # of the picture: a strip of 64 channels in float32 takes 49 MB, and three exist at a time
 SLAB_BYTES = 33 * 2**20  # stored maps grow by this much: what is larger than 32 MiB goes back to the system once freed
-STRIPS_PER_TRIM = 16  # see `_trim_heap`, whose price is that memory is mapped anew
+STRIPS_PER_TRIM = 4  # see `_trim_heap`, whose price is that memory is mapped anew
 FLOAT32_BYTES = 2**30  # what is stored in full precision; beyond it halves
 
 
