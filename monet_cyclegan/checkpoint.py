@@ -7,7 +7,7 @@ import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
 import torch
@@ -16,6 +16,9 @@ from torch import nn
 from monet_cyclegan import CHECKPOINT_FORMAT as FORMAT
 from monet_cyclegan import CHECKPOINT_KEY as KEY
 from monet_cyclegan.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -81,16 +84,29 @@ def build_generator(checkpoint: dict[str, Any], direction: str | None = None) ->
     known = directions(checkpoint)
     if direction is not None and direction not in known:
         raise UserError(f"direction={direction} is not one of this checkpoint's: choose {' or '.join(known)}")
-    suffix = known[direction] if direction else "ab"
-    config = dict(network_config(checkpoint, "generator"))
-    config.pop("_partial_", None)
-    network = _network_class(config.pop("_target_"))
+    config = network_config(checkpoint, "generator")
+    return assemble(config, generator_state(checkpoint, known[direction] if direction else "ab"))
+
+
+def generator_state(checkpoint: dict[str, Any], suffix: str) -> dict[str, torch.Tensor]:
+    """The weights of the generator "ab" or "ba", the averaged ones where there are some."""
     averaged, plain = f"ema_{suffix}.model.", f"gen_{suffix}."
     state = checkpoint["state_dict"]
     prefix = averaged if any(key.startswith(averaged) for key in state) else plain
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def assemble(config: Mapping[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
+    """Make a network of this project of its config and weights, in eval mode.
+
+    Raises:
+        UserError: a config that names something else, or weights that don't fit it.
+    """
+    options = {key: value for key, value in config.items() if key not in ("_partial_", "_target_")}
+    network = _network_class(str(config.get("_target_")))
     try:
-        generator = network(**config)
-        generator.load_state_dict({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+        generator = network(**options)
+        generator.load_state_dict(state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"the checkpoint's generator doesn't fit its config: {_first_line(error)}") from error
     return generator.eval()
@@ -105,12 +121,17 @@ def network_config(checkpoint: dict[str, Any], name: str) -> dict[str, Any]:
     config = saved_config(checkpoint)["model"].get(name)
     if not isinstance(config, dict):
         raise UserError(f"the checkpoint has no model.{name}")
+    check_network_config(config, f"model.{name}")
+    return config
+
+
+def check_network_config(config: Mapping[str, Any], name: str) -> None:
+    """Refuse a config that names other code than this project's networks, or holds more than plain values."""
     _network_class(str(config.get("_target_")))
     for key, value in config.items():
         # Resolved when it was saved: an interpolation that is left would be evaluated by whoever puts it into a config.
         if not isinstance(value, str | int | float | None) or "${" in str(value):
-            raise UserError(f"the checkpoint's model.{name}.{key} is {value!r}, not a plain value")
-    return config
+            raise UserError(f"the checkpoint's {name}.{key} is {value!r}, not a plain value")
 
 
 def _network_class(target: str) -> type[nn.Module]:

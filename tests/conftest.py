@@ -133,3 +133,44 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "random weights.pth"
     torch.save(network.state_dict(), path)
     return path
+
+
+class ClassicBlock(nn.Module):
+    def __init__(self, channels: int, dropout: bool) -> None:
+        super().__init__()
+        more = [nn.Dropout(0.5)] if dropout else []
+        self.conv_block = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+            nn.ReLU(True),
+            *more,
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+        )
+
+    def forward(self, x):
+        return x + self.conv_block(x)
+
+
+class ClassicGenerator(nn.Module):
+    """The classic repository's ResNet as its users have it: biases everywhere, one flat list of layers."""
+
+    def __init__(self, blocks: int, channels: int = 4, dropout: bool = False) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(3, channels, 7)]
+        layers += [nn.InstanceNorm2d(channels), nn.ReLU(True)]
+        for factor in (1, 2):
+            width = channels * factor
+            layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.InstanceNorm2d(2 * width), nn.ReLU(True)]
+        layers += [ClassicBlock(4 * channels, dropout) for _ in range(blocks)]
+        for factor in (4, 2):
+            width = channels * factor
+            layers.append(nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1))
+            layers += [nn.InstanceNorm2d(width // 2), nn.ReLU(True)]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(channels, 3, 7), nn.Tanh()]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.model(x)

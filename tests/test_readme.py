@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import make_images
+import torch
+from conftest import ClassicGenerator, make_images
 
 from monet_cyclegan.images import read_image, write_image
 from monet_cyclegan.inference.video import find_ffmpeg
@@ -94,6 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         make_images(folder / images, 4, seed=seed)
     write_image(folder / "photo.jpg", read_image(folder / "photos" / "000.png"))
+    torch.save(ClassicGenerator(6).state_dict(), folder / "latest_net_G_A.pth")
     picture = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=8:duration=0.5"]
     subprocess.run([find_ffmpeg(), "-loglevel", "error", *picture, "clip.mp4"], cwd=folder, check=True)
     words = ["python", "train.py", "experiment=unet_monet"]

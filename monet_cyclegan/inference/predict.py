@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from monet_cyclegan.checkpoint import build_generator, directions, load_checkpoint
 from monet_cyclegan.cli import parse_key_values
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.image_zip import QUALITY, verdict, zip_files
@@ -20,6 +19,7 @@ from monet_cyclegan.inference.before_after import MOST_PAIRS, before_and_after
 from monet_cyclegan.inference.controls import parse_look, parse_share
 from monet_cyclegan.inference.hardware import pick_batch_size, pick_device, pick_devices, pick_precision, pick_tile
 from monet_cyclegan.inference.inputs import COMPETITION_NAME, check_suffix, find_jobs, parts_of
+from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.pipeline import Outcome, Settings, translate_files
 from monet_cyclegan.inference.summary import tell
 from monet_cyclegan.inference.translator import Translator
@@ -41,7 +41,7 @@ USAGE = """Translate pictures with a trained checkpoint.
   python predict.py ckpt=best.ckpt input=photo_jpg output=images.zip
   python predict.py ckpt=best.ckpt input=clip.mp4 output=painted.mp4
 
-ckpt          checkpoint that train.py wrote
+ckpt          checkpoint that train.py wrote, or weights that an export wrote: .safetensors, .onnx
 input         a picture, a folder with all that lie in it, a zip, a pattern such as 'photos/**/*.jpg', or a video
 output        a file, a folder or a zip; names and formats stay, but GIFs become PNGs and HEICs JPEGs.
               images.zip is the competition's: a flat list of JPEGs
@@ -195,9 +195,9 @@ def prepare(options: Mapping[str, Any]) -> Setup:
     device = pick_device(options["device"])
     precision, tile = pick_precision(options["precision"], device), pick_tile(options["tile"])
     batch_size = pick_batch_size(options["batch"], device)
-    checkpoint = load_checkpoint(Path(options["ckpt"]).expanduser())
-    direction = options["direction"] or next(iter(directions(checkpoint)))
-    return Setup(build_generator(checkpoint, direction), direction, device, precision, tile, batch_size)
+    model = open_model(options["ckpt"])
+    direction = options["direction"] or model.description.directions[0]
+    return Setup(model.build(direction), direction, device, precision, tile, batch_size)
 
 
 def run_here(setup: Setup, jobs: Sequence[Job], settings: Settings, show: Callable[[float], None]) -> Iterator[Outcome]:

@@ -27,7 +27,8 @@ class Translator:
     """Translates images and keeps their size.
 
     Args:
-        generator: maps (N, 3, H, W) in [-1, 1] to the same, where H and W are multiples of its `size_multiple`.
+        generator: maps (N, 3, H, W) in [-1, 1] to the same, where H and W are multiples of its `size_multiple`; with a
+            true `in_one_piece` it never runs in strips.
         device: where it runs; the generator is moved there and set to evaluate.
         precision: "32-true", or "bf16-mixed", whose pictures differ by a fraction of a level of 255 once trained.
         tile: "on" runs the network in strips, which gives the same in far less memory; "auto" does for large images,
@@ -46,7 +47,7 @@ class Translator:
         self.generator = generator.to(device).eval()
         self.device = torch.device(device)
         self.precision = precision
-        self.tile = tile
+        self.tile = "off" if getattr(generator, "in_one_piece", False) else tile
         self.progress = progress
         self.size_multiple = int(generator.size_multiple)  # type: ignore[arg-type]
 
@@ -65,9 +66,10 @@ class Translator:
             )
         padded = _mirrored(images, self.size_multiple)
         large = self.device.type == "cpu" and height * width >= LARGE_PIXELS
-        painted = None if self.tile == "on" or (self.tile == "auto" and large) else self._as_a_whole(padded)
+        wanted = self.tile == "on" or (self.tile == "auto" and large)
+        painted = None if wanted and self._strips else self._as_a_whole(padded)
         if painted is None:
-            painted = torch.cat([self._in_strips(image) for image in padded.split(1)])
+            painted = torch.cat([self._in_strips(image, self._strips) for image in padded.split(1)])
         top, left = (padded.shape[2] - height) // 2, (padded.shape[3] - width) // 2
         return painted[:, :, top : top + height, left : left + width]
 
@@ -77,24 +79,29 @@ class Translator:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
                 return to_uint8(self.generator(to_float(images.to(self.device, non_blocking=True))))
         except RuntimeError as error:
-            if len(images) > 1 or self.tile == "off" or not ran_out_of_memory(error):
+            if len(images) > 1 or self.tile == "off" or not ran_out_of_memory(error) or self._strips is None:
                 raise
         return None
 
-    def _in_strips(self, image: Tensor) -> Tensor:
+    def _in_strips(self, image: Tensor, strips: StripGenerator | None) -> Tensor:
         """Run the network on (1, 3, H, W), its maps in the device's memory, or else in the machine's."""
+        assert strips is not None
         try:
-            return self._strips.translate(image.cpu(), self.precision, progress=self.progress)
+            return strips.translate(image.cpu(), self.precision, progress=self.progress)
         except RuntimeError as error:
             if self.device.type == "cpu" or not ran_out_of_memory(error):
                 raise
-        return self._strips.translate(image.cpu(), self.precision, progress=self.progress, store_on=torch.device("cpu"))
+        return strips.translate(image.cpu(), self.precision, progress=self.progress, store_on=torch.device("cpu"))
 
     @cached_property
-    def _strips(self) -> StripGenerator:
+    def _strips(self) -> StripGenerator | None:
+        """None for a network that can't run in strips, since its maps' sizes depend on what it sees."""
         from monet_cyclegan.inference.strips import StripGenerator  # the tracer takes a while to load
 
-        return StripGenerator(self.generator)
+        try:
+            return StripGenerator(self.generator)
+        except ValueError:
+            return None
 
 
 def ran_out_of_memory(error: RuntimeError) -> bool:

@@ -99,7 +99,7 @@ def test_large_images_are_translated_in_strips_unless_told_otherwise(monkeypatch
     monkeypatch.setattr(translator, "LARGE_PIXELS", limit)
     used = []
     in_strips = Translator._in_strips
-    monkeypatch.setattr(Translator, "_in_strips", lambda self, image: used.append(image) or in_strips(self, image))
+    monkeypatch.setattr(Translator, "_in_strips", lambda self, *given: used.append(given) or in_strips(self, *given))
     torch.manual_seed(0)
     generator = ResNetGenerator(2, 4)
     image = noise(50, 71)
@@ -143,3 +143,15 @@ def test_strips_tell_how_far_they_are():
     Translator(ResNetGenerator(1, 4), tile="on", progress=parts.append)(noise(64, 64))
     assert parts == sorted(parts)
     assert parts[-1] == 1
+
+
+def test_a_network_that_cannot_run_in_strips_runs_in_one_piece(monkeypatch):
+    class Picky(Negative):
+        def forward(self, images: Tensor) -> Tensor:
+            if images.max() > 2:  # depends on what it sees
+                return images[:, :, ::2]
+            return super().forward(images)
+
+    monkeypatch.setattr(translator, "LARGE_PIXELS", 1)
+    for tile in ("auto", "on"):
+        assert np.array_equal(Translator(Picky(), tile=tile)(noise(16, 24)), 255 - noise(16, 24))

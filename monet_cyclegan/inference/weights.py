@@ -1,0 +1,114 @@
+"""Generators alone, in a safetensors file whose metadata has all that rebuilds them; reading one runs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from monet_cyclegan import __version__
+from monet_cyclegan.checkpoint import assemble, check_network_config
+from monet_cyclegan.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+KEY = "monet_cyclegan"
+FORMAT = 1
+
+
+class Description(NamedTuple):
+    """What belongs to weights.
+
+    Attributes:
+        network: the generator's config, of plain values, with its `_target_`.
+        directions: such as ("photo_to_monet", "monet_to_photo"), those that there are weights for.
+        recipe: the overrides of the run that trained them.
+        licence: of the weights, as whoever hands them on says.
+    """
+
+    network: dict[str, Any]
+    directions: tuple[str, ...]
+    recipe: tuple[str, ...] = ()
+    licence: str = "not stated"
+
+    def to_text(self) -> str:
+        """JSON for the metadata of a file."""
+        return json.dumps({"format": FORMAT, "version": __version__, **self._asdict()})
+
+    @classmethod
+    def from_text(cls, text: str, name: str) -> Description:
+        """Read `to_text`'s JSON; UserError that begins with ``name`` unless it is that."""
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        match found:
+            case {"format": int(number)} if number > FORMAT:
+                raise UserError(f"{name} was written by a newer version, {found.get('version')}: update this one")
+            case {
+                "format": int(),
+                "network": dict(network),
+                "directions": [str(), *_] as directions,
+                "recipe": list(recipe),
+                "licence": str(licence),
+            }:
+                check_network_config(network, "network")
+                return cls(network, tuple(map(str, directions)), tuple(map(str, recipe)), licence)
+        raise UserError(f"{name} holds no generator of this project")
+
+
+def save_weights(
+    path: Path, description: Description, states: Mapping[str, Mapping[str, Tensor]], *, half: bool = False
+) -> None:
+    """Write each direction's weights, in float32 or float16; the file is whole or not there.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    kind = torch.float16 if half else torch.float32
+    tensors = {
+        f"{direction}.{name}": tensor.detach().to(kind).contiguous()
+        for direction, state in states.items()
+        for name, tensor in state.items()
+    }
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, unfinished, {KEY: description.to_text()})
+        unfinished.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: can't be written ({error})") from error
+    finally:
+        with suppress(OSError):  # not there, mostly
+            unfinished.unlink()
+
+
+def read_description(path: Path) -> Description:
+    """What a file says of its weights; UserError unless it is one of `save_weights`."""
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(KEY, "")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is no whole safetensors file ({error})") from error
+    return Description.from_text(text, str(path))
+
+
+def load_generator(path: Path, direction: str) -> nn.Module:
+    """Rebuild the generator of a direction, in float32 and eval mode; UserError if the file doesn't have it."""
+    description = read_description(path)
+    if direction not in description.directions:
+        choices = " or ".join(description.directions)
+        raise UserError(f"direction={direction} is not in {path}: choose {choices}")
+    prefix = f"{direction}."
+    with safe_open(path, "pt") as file:
+        state = {name[len(prefix) :]: file.get_tensor(name).float() for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+    return assemble(description.network, state)
