@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from monet_cyclegan.errors import UserError
 from monet_cyclegan.pictures import encode_jpeg, read_size
+from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,23 +34,11 @@ def zip_files(path: Path, folder: Path, files: Iterable[Path]) -> int:
 
 
 def _write(path: Path, entries: Iterable[tuple[str, bytes]]) -> int:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # pictures don't get smaller
-                for name, data in entries:
-                    archive.writestr(name, data)
-                    count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: can't be written ({error})") from error
-    finally:
-        with suppress(OSError):  # not there, mostly
-            unfinished.unlink()
+    with whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in entries:  # stored, since pictures don't get smaller
+            archive.writestr(name, data)
+            count += 1
     return count
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import secrets
 import warnings
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,16 +168,11 @@ def write_picture(
     alpha = picture.alpha if image_format in _ALPHA_FORMATS else None
     pixels = picture.on_white() if alpha is None else np.dstack([picture.pixels, alpha])
     options = _options(image_format, picture, quality, chroma, mark)
-    partial = path.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(partial, format=image_format, **options)
-        os.replace(partial, path)  # noqa: PTH105 - the name says what it does
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be written ({error})") from error
-    finally:
-        with suppress(OSError):  # not there, mostly
-            partial.unlink()
+    with whole_file(path, sync=False) as unfinished:
+        try:
+            Image.fromarray(pixels).save(unfinished, format=image_format, **options)
+        except ValueError as error:  # such as a side that is too long for the format
+            raise UserError(f"{path}: can't be written ({error})") from error
     seen_through = alpha is None and picture.alpha is not None and (picture.alpha < 255).any()
     return (f"{image_format} has no transparency, so white shows",) if seen_through else ()
 

@@ -31,6 +31,7 @@ LAYERS = {
     "progress": 0,
     "randomness": 0,
     "schedules": 0,
+    "whole_file": 0,
     "data": 1,
     "metrics": 1,
     "study_storage": 1,

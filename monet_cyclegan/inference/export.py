@@ -21,6 +21,7 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.portable import export_program
 from monet_cyclegan.inference.weights import save_weights
+from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,11 +82,8 @@ def _write(kind: str, path: Path, model: Model, description: Description, half: 
 
         difference = write_onnx(path, generator, description, half=half)
         return f"; ONNX Runtime's pictures are at most {difference:.1e} of 1 from PyTorch's"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.export.save(export_program(generator), path)
-    except OSError as error:
-        raise UserError(f"{path}: can't be written ({error})") from error
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
+        torch.export.save(export_program(generator), file)
     return "; predict.py doesn't read it, since loading such a file can run code"
 
 

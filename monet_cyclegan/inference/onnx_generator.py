@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +13,7 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.models import Model
 from monet_cyclegan.inference.portable import Portable, export_program
 from monet_cyclegan.inference.weights import KEY, Description
+from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,16 +109,8 @@ def write_onnx(path: Path, generator: nn.Module, description: Description, *, ha
     difference = _difference(onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]), generator)
     if difference > (MOST_DIFFERENCE_HALF if half else MOST_DIFFERENCE):
         raise UserError(f"{path}: not written, since ONNX Runtime's pictures are {difference:.1e} of 1 from PyTorch's")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as unfinished:
         unfinished.write_bytes(data)
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: can't be written ({error})") from error
-    finally:
-        with suppress(OSError):  # not there, mostly
-            unfinished.unlink()
     return difference
 
 

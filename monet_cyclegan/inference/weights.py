@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -14,6 +12,7 @@ from safetensors.torch import save_file
 from monet_cyclegan import __version__
 from monet_cyclegan.checkpoint import assemble, check_network_config
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,16 +79,11 @@ def save_weights(
         for direction, state in states.items()
         for name, tensor in state.items()
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, unfinished, {KEY: description.to_text()})
-        unfinished.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: can't be written ({error})") from error
-    finally:
-        with suppress(OSError):  # not there, mostly
-            unfinished.unlink()
+    with whole_file(path) as unfinished:
+        try:
+            save_file(tensors, unfinished, {KEY: description.to_text()})
+        except SafetensorError as error:
+            raise UserError(f"{path}: can't be written ({error})") from error
 
 
 def read_description(path: Path) -> Description:
