@@ -48,6 +48,7 @@ LAYERS = {
     "launch": 4,
     "search": 4,
     "training": 4,
+    "weights": 4,
 }
 SIDEWAYS = {0, 1, 4}  # layers whose files may import from their own; elsewhere only an __init__ from its folder
 

@@ -19,7 +19,7 @@ import torch
 from monet_cyclegan.checkpoint import assemble
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.inference.weights import Description, save_weights
+from monet_cyclegan.weights import Description, save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

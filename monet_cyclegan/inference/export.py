@@ -20,14 +20,14 @@ from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.portable import export_program
-from monet_cyclegan.inference.weights import save_weights
+from monet_cyclegan.weights import save_weights
 from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from monet_cyclegan.inference.models import Model
-    from monet_cyclegan.inference.weights import Description
+    from monet_cyclegan.weights import Description
 
 DEFAULTS = {"ckpt": "", "format": "", "output": "", "direction": "", "precision": "fp32", "licence": ""}
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt2"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from monet_cyclegan.checkpoint import build_generator, directions, load_checkpoint, network_config, saved_overrides
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.inference.weights import Description, load_generator, read_description
+from monet_cyclegan.weights import Description, load_generator, read_description
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from torch import nn
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.models import Model
 from monet_cyclegan.inference.portable import Portable, export_program
-from monet_cyclegan.inference.weights import KEY, Description
+from monet_cyclegan.weights import KEY, Description
 from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:

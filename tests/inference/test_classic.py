@@ -15,7 +15,7 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.classic import convert, main
 from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.predict import predict
-from monet_cyclegan.inference.weights import read_description
+from monet_cyclegan.weights import read_description
 
 
 def classic(blocks: int = 6, seed: int = 0, **options) -> ClassicGenerator:

@@ -22,9 +22,9 @@ from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.onnx_generator import write_onnx
 from monet_cyclegan.inference.portable import Portable, export_program
 from monet_cyclegan.inference.predict import predict
-from monet_cyclegan.inference.weights import KEY, Description, read_description
 from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.networks.unet import UNetGenerator
+from monet_cyclegan.weights import KEY, Description, read_description
 
 onnxruntime = pytest.importorskip("onnxruntime")
 BOTH = ("photo_to_monet", "monet_to_photo")
