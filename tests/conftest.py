@@ -26,6 +26,7 @@ from lightning import Trainer
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
 from monet_cyclegan.cyclegan import CycleGAN
 from monet_cyclegan.data.datamodule import UnpairedDataModule
 from monet_cyclegan.images import write_image
@@ -174,3 +175,16 @@ class ClassicGenerator(nn.Module):
 
     def forward(self, x):
         return self.model(x)
+
+
+def tiny_checkpoint(path: Path, overrides: Sequence[str] = ()) -> Path:
+    """Write what predict.py and the export need of a run with `tiny_model`."""
+    generator = {
+        "_target_": "monet_cyclegan.networks.resnet.ResNetGenerator",
+        "num_residual_blocks": 1,
+        "base_channels": 2,
+    }
+    config = {"data": {"names": {"a": "photo", "b": "monet"}}, "model": {"generator": generator}}
+    mark = {"format": CHECKPOINT_FORMAT, "version": "0", "config": config, "overrides": [*overrides]}
+    torch.save({CHECKPOINT_KEY: mark, "state_dict": tiny_model().state_dict()}, path)
+    return path

@@ -9,12 +9,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import tiny_checkpoint
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference import Translator, onnx_generator
 from monet_cyclegan.inference.export import DEFAULTS, SUFFIXES, export
@@ -32,16 +31,7 @@ BOTH = ("photo_to_monet", "monet_to_photo")
 
 @pytest.fixture(scope="module")
 def ckpt(tmp_path_factory):
-    generator = {
-        "_target_": "monet_cyclegan.networks.resnet.ResNetGenerator",
-        "num_residual_blocks": 1,
-        "base_channels": 2,
-    }
-    config = {"data": {"names": {"a": "photo", "b": "monet"}}, "model": {"generator": generator}}
-    mark = {"format": CHECKPOINT_FORMAT, "version": "0", "config": config, "overrides": ["experiment=tiny"]}
-    path = tmp_path_factory.mktemp("run") / "best.ckpt"
-    torch.save({CHECKPOINT_KEY: mark, "state_dict": tiny_model().state_dict()}, path)
-    return path
+    return tiny_checkpoint(tmp_path_factory.mktemp("run") / "best.ckpt", ["experiment=tiny"])
 
 
 @pytest.fixture

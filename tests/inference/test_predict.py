@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import tiny_checkpoint
 from PIL import Image
 
-from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY, image_zip
+from monet_cyclegan import image_zip
 from monet_cyclegan.checkpoint import build_generator, load_checkpoint
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.images import decode_image, read_image, write_image
@@ -32,16 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def ckpt(tmp_path_factory):
-    generator = {
-        "_target_": "monet_cyclegan.networks.resnet.ResNetGenerator",
-        "num_residual_blocks": 1,
-        "base_channels": 2,
-    }
-    config = {"data": {"names": {"a": "photo", "b": "monet"}}, "model": {"generator": generator}}
-    mark = {"format": CHECKPOINT_FORMAT, "version": "0", "config": config, "overrides": []}
-    path = tmp_path_factory.mktemp("run=1, é") / "best.ckpt"
-    torch.save({CHECKPOINT_KEY: mark, "state_dict": tiny_model().state_dict()}, path)
-    return path
+    return tiny_checkpoint(tmp_path_factory.mktemp("run=1, é") / "best.ckpt")
 
 
 def picture(path: Path, width: int = 20, height: int = 18, seed: int = 0) -> Path:
