@@ -1,4 +1,4 @@
-"""Whatever holds generators, opened alike: checkpoints, safetensors and ONNX files."""
+"""Whatever holds generators, opened alike: checkpoints, safetensors and ONNX files, here or elsewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from monet_cyclegan.checkpoint import build_generator, directions, load_checkpoint, network_config, saved_overrides
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.inference.remote import fetch_weights, parse_url
 from monet_cyclegan.weights import Description, load_generator, read_description
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # monet.safetensors there is ckpt=monet
 
 
 class Model(NamedTuple):
@@ -28,13 +31,30 @@ class Model(NamedTuple):
     build: Callable[[str], nn.Module]
 
 
+def find_weights(name: str) -> Path:
+    """The file that ``ckpt=`` means: a path, ``https://...#sha256=...``, or a name of weights that the package brings.
+
+    Raises:
+        UserError: an address that can't be fetched, or nothing of this name.
+    """
+    if "://" in name:
+        return fetch_weights(parse_url(name))
+    path, packaged = Path(name).expanduser(), PRETRAINED / f"{name}.safetensors"
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path
+    if packaged.is_file():
+        return packaged
+    brought = sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
+    raise UserError(f"no checkpoint at {name}; the package's own weights are {', '.join(brought) or 'none so far'}")
+
+
 def open_model(name: str) -> Model:
     """Open a checkpoint, or a file that the export wrote.
 
     Raises:
         UserError: no such file, or one that isn't ours.
     """
-    path = Path(name).expanduser()
+    path = find_weights(name)
     suffix = path.suffix.lower()
     if suffix in (".safetensors", ".onnx") and not path.is_file():
         raise UserError(f"no weights at {path}")
