@@ -1,4 +1,4 @@
-# make setup | demo | test | test-xla | lint: each builds its environment first if need be, and needs no network after.
+# make setup | demo | test | test-web | test-xla | lint: each builds its environment first if need be, and needs no network after.
 # make kaggle-bundle fetches what Kaggle lacks, each time.
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ XLA := .venv-xla
 # torch_xla's last release is for torch 2.9, older than what all else needs: libraries besides it are as tested.
 XLA_PINS := 'torch==2.9.*' 'torch_xla==2.9.*' 'torchvision==0.24.*'
 
-.PHONY: help setup demo test test-xla lint format kaggle-bundle clean
+.PHONY: help setup demo test test-web test-xla lint format kaggle-bundle clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,12 @@ demo: $(READY)  ## train for a few minutes on pictures that the project paints i
 
 test: $(READY)  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What it can't have (no root, no network, no npm) it does without: those tests are skipped and say so.
+test-web: $(READY)  ## open both pages in a real browser, which it installs where it may
+	@command -v chromedriver > /dev/null || ! command -v apt-get > /dev/null || [ "$$(id -u)" != 0 ] || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver nodejs npm > /dev/null; } || true
+	$(BIN)/python -m pytest tests/web -m "" -n 2 --dist loadfile
 
 test-xla: $(XLA)/.ready  ## train and resume on an XLA device, which the CPU stands in for
 	$(XLA)/bin/python -m pytest tests/xla -W ignore::DeprecationWarning
