@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+from monet_cyclegan.device_name import device_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,16 +26,6 @@ HEAD = """# What was measured
 Made by `python -m benchmarks.results` from the files in `results/`. Each command prints its figures, too. Ratios are
 taken within one run, whose contenders take turns; nothing else should be running.
 """
-
-
-def device_name(device: str = "cpu") -> str:
-    """The GPU's name, or the processor's, and how many threads torch uses."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    cpus = Path("/proc/cpuinfo")
-    models = [line for line in cpus.read_text().splitlines() if "model name" in line] if cpus.is_file() else []
-    name = models[0].split(": ")[1] if models else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def write(

@@ -69,6 +69,11 @@ def saved_overrides(checkpoint: dict[str, Any]) -> list[str]:
     return checkpoint[KEY]["overrides"]
 
 
+def saved_record(checkpoint: dict[str, Any]) -> Any:
+    """What `RunRecord` put into a checkpoint, unchecked; None in those without."""
+    return checkpoint[KEY].get("record")
+
+
 def directions(checkpoint: dict[str, Any]) -> dict[str, str]:
     """Names of both directions and the generators that go them: {"photo_to_monet": "ab", "monet_to_photo": "ba"}."""
     names = saved_config(checkpoint)["data"]["names"]

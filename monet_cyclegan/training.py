@@ -20,6 +20,7 @@ from rich.tree import Tree
 
 from monet_cyclegan.callbacks import wandb_run
 from monet_cyclegan.callbacks.evaluate import Evaluate
+from monet_cyclegan.callbacks.run_record import RunRecord
 from monet_cyclegan.callbacks.save_best import SaveBest
 from monet_cyclegan.callbacks.save_config import SaveConfig
 from monet_cyclegan.checkpoint import load_checkpoint, load_networks, network_config, saved_config
@@ -73,7 +74,9 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
         print_config(cfg)
 
     # First, since the metrics' weights may have to be downloaded, and a run without them should end at once.
-    callbacks = [*instantiate(cfg.callbacks).values(), _config_saver(cfg)]
+    named = instantiate(cfg.callbacks).values()
+    scored_on = next((callback.label for callback in named if isinstance(callback, Evaluate)), "")
+    callbacks = [RunRecord(scored_on), *named, _config_saver(cfg)]
     datamodule: UnpairedDataModule = instantiate(cfg.data)
     reseed_torch(cfg.seed)  # the networks' first weights
     model: CycleGAN = instantiate(cfg.model)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,13 +17,59 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
 
 KEY = "monet_cyclegan"
 FORMAT = 1
+
+
+class Record(NamedTuple):
+    """What weights cost and how they scored, as far as is known.
+
+    Attributes:
+        seconds: of training, validations included.
+        devices: that it ran on.
+        pairs: of images that the networks saw.
+        crop_size: of these, in pixels.
+        trained_on: images by domain.
+        held_out: the same of those that were only validated on.
+        scores: of these very weights, such as {"val/kid": 0.03}.
+        scored_on: what these are scores on, such as "on EfficientNet-Lite0 features".
+    """
+
+    seconds: float = 0.0
+    devices: tuple[str, ...] = ()
+    pairs: int = 0
+    crop_size: int = 0
+    trained_on: Mapping[str, int] = MappingProxyType({})
+    held_out: Mapping[str, int] = MappingProxyType({})
+    scores: Mapping[str, float] = MappingProxyType({})
+    scored_on: str = ""
+
+    def to_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in self._asdict().items()}
+
+    @classmethod
+    def from_plain(cls, found: Any) -> Record:
+        """Read what `to_plain` or a checkpoint has; anything else is an empty record, since nothing depends on it."""
+        match found:
+            case {
+                "seconds": int() | float() as seconds,
+                "devices": list() | tuple() as devices,
+                "pairs": int(pairs),
+                "crop_size": int(crop_size),
+                "trained_on": dict(trained_on),
+                "held_out": dict(held_out),
+                "scores": dict(scores),
+                "scored_on": str(scored_on),
+            } if all(
+                isinstance(number, int | float) for part in (trained_on, held_out, scores) for number in part.values()
+            ):
+                return cls(seconds, tuple(map(str, devices)), pairs, crop_size, trained_on, held_out, scores, scored_on)
+        return cls()
 
 
 class Description(NamedTuple):
@@ -32,16 +80,19 @@ class Description(NamedTuple):
         directions: such as ("photo_to_monet", "monet_to_photo"), those that there are weights for.
         recipe: the overrides of the run that trained them.
         licence: of the weights, as whoever hands them on says.
+        record: of the training.
     """
 
     network: dict[str, Any]
     directions: tuple[str, ...]
     recipe: tuple[str, ...] = ()
     licence: str = "not stated"
+    record: Record = Record()
 
     def to_text(self) -> str:
         """JSON for the metadata of a file."""
-        return json.dumps({"format": FORMAT, "version": __version__, **self._asdict()})
+        plain = {**self._asdict(), "record": self.record.to_plain()}
+        return json.dumps({"format": FORMAT, "version": __version__, **plain})
 
     @classmethod
     def from_text(cls, text: str, name: str) -> Description:
@@ -61,7 +112,8 @@ class Description(NamedTuple):
                 "licence": str(licence),
             }:
                 check_network_config(network, "network")
-                return cls(network, tuple(map(str, directions)), tuple(map(str, recipe)), licence)
+                record = Record.from_plain(found.get("record"))
+                return cls(network, tuple(map(str, directions)), tuple(map(str, recipe)), licence, record)
         raise UserError(f"{name} holds no generator of this project")
 
 

@@ -16,6 +16,7 @@ LAYERS = {
     "cli": 0,
     "clipping": 0,
     "compilation": 0,
+    "device_name": 0,
     "diff_augment": 0,
     "ema": 0,
     "errors": 0,

@@ -41,9 +41,5 @@ class SaveConfig(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint as ours."""
-        checkpoint[KEY] = {
-            "format": FORMAT,
-            "version": __version__,
-            "config": self.config,
-            "overrides": self.overrides,
-        }
+        mark = {"format": FORMAT, "version": __version__, "config": self.config, "overrides": self.overrides}
+        checkpoint.setdefault(KEY, {}).update(mark)

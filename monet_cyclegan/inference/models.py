@@ -6,10 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from monet_cyclegan.checkpoint import build_generator, directions, load_checkpoint, network_config, saved_overrides
+from monet_cyclegan.checkpoint import (
+    build_generator,
+    directions,
+    load_checkpoint,
+    network_config,
+    saved_overrides,
+    saved_record,
+)
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.remote import fetch_weights, parse_url
-from monet_cyclegan.weights import Description, load_generator, read_description
+from monet_cyclegan.weights import Description, Record, load_generator, read_description
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +73,9 @@ def open_model(name: str) -> Model:
         return open_onnx(path)
     checkpoint = load_checkpoint(path)
     description = Description(
-        network_config(checkpoint, "generator"), tuple(directions(checkpoint)), tuple(saved_overrides(checkpoint))
+        network_config(checkpoint, "generator"),
+        tuple(directions(checkpoint)),
+        tuple(saved_overrides(checkpoint)),
+        record=Record.from_plain(saved_record(checkpoint)),
     )
     return Model(description, partial(build_generator, checkpoint))

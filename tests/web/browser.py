@@ -1,4 +1,4 @@
-"""A real browser without a window; without Chromium and its driver on the machine, tests that ask for it are skipped."""
+"""A real browser without a window; without Chromium and its driver on the machine, its tests are skipped."""
 
 from __future__ import annotations
 
