@@ -1,16 +1,17 @@
-"""Files that are whole or not there, whatever happens while they are written."""
+"""Files and folders that are whole or not there, whatever happens while they are written."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from monet_cyclegan.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -38,3 +39,32 @@ def whole_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # not there, mostly
             unfinished.unlink()
+
+
+@contextmanager
+def whole_folder(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """Give a hidden folder beside ``path`` to fill, which takes its place in the end; of what fails nothing is left.
+
+    Args:
+        path: the folder; missing ones above it are made.
+        is_ours: whether a folder that is there was made the same way, and may be replaced; an empty one may be anyhow.
+
+    Raises:
+        UserError: there is something else, or "path: can't be written (why)" for any OSError on the way.
+    """
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or is_ours(path))):
+        raise UserError(f"{path} holds something else already: give another place, or remove it")
+    unfinished, old = (path.parent / f".{secrets.token_hex(8)}.tmp" for _ in range(2))
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        if path.exists():
+            path.replace(old)
+        unfinished.replace(path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.replace(path)
+        raise UserError(f"{path}: can't be written ({error})") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

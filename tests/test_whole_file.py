@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.whole_file import whole_file
+from monet_cyclegan.whole_file import whole_file, whole_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +53,55 @@ def test_a_name_as_long_as_is_allowed_can_be_written(tmp_path):
     with whole_file(tmp_path / ("x" * 255)) as unfinished:
         unfinished.touch()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def is_ours(folder: Path) -> bool:
+    return (folder / "ours").exists()
+
+
+def fill(path: Path, name: str = "ours", error: BaseException | None = None) -> None:
+    with whole_folder(path, is_ours) as unfinished:
+        (unfinished / name).touch()
+        if error:
+            raise error
+
+
+def test_a_folder_takes_its_place_in_the_end_and_that_of_an_earlier_one(tmp_path):
+    path = tmp_path / "new" / "folder"
+    fill(path)
+    (path / "more").touch()
+    with whole_folder(path, is_ours) as unfinished:
+        (unfinished / "ours").touch()
+        assert (path / "more").exists()
+    assert [file.name for file in path.iterdir()] == ["ours"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "folder").mkdir()
+    fill(tmp_path / "folder")
+    assert is_ours(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: (path / "theirs").mkdir(parents=True)])
+def test_what_somebody_else_made_is_left_alone(tmp_path, make):
+    make(tmp_path / "there")
+    with pytest.raises(UserError, match=r"there holds something else already: give another place, or remove it$"):
+        fill(tmp_path / "there")
+    assert (tmp_path / "there").is_file() or (tmp_path / "there" / "theirs").is_dir()
+    assert [file.name for file in tmp_path.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt()])
+def test_of_a_folder_that_fails_nothing_is_left_and_the_earlier_one_stays(tmp_path, error):
+    fill(tmp_path / "folder")
+    with pytest.raises(type(error)):
+        fill(tmp_path / "folder", "half", error)
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+    assert is_ours(tmp_path / "folder")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"folder: can't be written \("):
+        fill(tmp_path / "file" / "folder")

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference import Translator, onnx_generator
-from monet_cyclegan.inference.export import DEFAULTS, SUFFIXES, export
+from monet_cyclegan.inference.export import DEFAULTS, FOLDERS, SUFFIXES, export
 from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.onnx_generator import write_onnx
 from monet_cyclegan.inference.portable import Portable, export_program
@@ -204,11 +204,15 @@ def test_networks_still_check_sizes_after_an_export():
     [
         ("format=onnx output=x.onnx", r"^ckpt= is missing"),
         ("ckpt={ckpt} output=x.onnx", r"^format= is missing"),
-        ("ckpt={ckpt} format=pb output=x.pb", r"^format=pb is not known: choose onnx, safetensors, torch$"),
+        ("ckpt={ckpt} format=pb output=x.pb", r"^format=pb is not known: choose onnx, safetensors, torch, hub, web$"),
         ("ckpt={ckpt} format=onnx output=x.pb", r"^output=x\.pb is no \.onnx file, which format=onnx makes$"),
         ("ckpt={ckpt} format=onnx output=x.onnx precision=int8", r"^precision=int8 .* choose fp32 or fp16$"),
-        ("ckpt={ckpt} format=torch output=x.pt2 precision=fp16", r"^precision=fp16 is for onnx and safetensors"),
+        ("ckpt={ckpt} format=torch output=x.pt2 precision=fp16", r"^precision=fp16 is not for torch programs"),
         ("ckpt={ckpt} format=onnx output=x.onnx direction=up", r"^direction=up .* photo_to_monet or .* or both$"),
+        ("ckpt={ckpt} format=hub output=x.zip", r"^output=x\.zip is no folder, which format=hub makes$"),
+        ("ckpt={ckpt} format=web output=x.html", r"^output=x\.html is no folder, which format=web makes$"),
+        ("ckpt={ckpt} format=onnx output=x.onnx samples=x", r"^samples=x is for format=hub and format=web$"),
+        ("ckpt=https://host/x.onnx#sha256=0 format=torch output=x.pt2", r"has no weights that could be exported again"),
         ("ckpt=x.onnx format=torch output=x.pt2", r"^ckpt=x\.onnx has no weights that could be exported again"),
     ],
 )
@@ -221,7 +225,7 @@ def test_help_explains_every_key_and_format(capsys):
     export(["--help"])
     text = capsys.readouterr().out
     assert all(f"\n{key} " in text for key in DEFAULTS)
-    assert all(kind in text for kind in SUFFIXES)
+    assert all(kind in text for kind in (*SUFFIXES, *FOLDERS))
 
 
 @pytest.mark.parametrize("module", ["onnx", "onnxruntime", "onnxscript"])
