@@ -16,23 +16,22 @@ def generator(
     """A generator that maps (N, 3, H, W) in [-1, 1] to the same, H and W multiples of its `size_multiple`.
 
     Args:
-        pretrained: a .safetensors file of `monet_cyclegan.inference.export`, whose network it then is, in eval mode.
+        pretrained: a .safetensors file of `monet_cyclegan.inference.export`, whose network it then is, in eval mode;
+            or its address, https://...#sha256=..., or a name of weights that the package brings.
         direction: such as photo_to_monet, of the file's; by default its first.
         network: without a file, "resnet" or "unet" of random weights,
         options: and their arguments, such as base_channels=32.
 
     Raises:
         ValueError: an unknown network, or options for one that a file decides.
-        UserError: a file that isn't one.
+        UserError: a file that isn't one, or can't be had.
     """
     if pretrained is not None:
         if options:
             raise ValueError(f"{', '.join(options)}: the network is that of {pretrained}")
-        from pathlib import Path
+        from monet_cyclegan.weights import find_weights, load_generator, read_description
 
-        from monet_cyclegan.weights import load_generator, read_description
-
-        path = Path(pretrained).expanduser()
+        path = find_weights(pretrained)
         return load_generator(path, direction or read_description(path).directions[0])
     from monet_cyclegan.networks.resnet import ResNetGenerator
     from monet_cyclegan.networks.unet import UNetGenerator

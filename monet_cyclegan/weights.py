@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,12 +18,11 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
 
 KEY = "monet_cyclegan"
 FORMAT = 1
+PRETRAINED = Path(__file__).parent / "pretrained"  # monet.safetensors there is ckpt=monet
 
 
 class Record(NamedTuple):
@@ -136,6 +136,25 @@ def save_weights(
             save_file(tensors, unfinished, {KEY: description.to_text()})
         except SafetensorError as error:
             raise UserError(f"{path}: can't be written ({error})") from error
+
+
+def find_weights(name: str) -> Path:
+    """The file that ``ckpt=`` means: a path, ``https://...#sha256=...``, or a name of weights that the package brings.
+
+    Raises:
+        UserError: an address that can't be fetched, or nothing of this name.
+    """
+    if "://" in name:
+        from monet_cyclegan.remote import fetch_weights, parse_url  # with a progress bar's library
+
+        return fetch_weights(parse_url(name))
+    path, packaged = Path(name).expanduser(), PRETRAINED / f"{name}.safetensors"
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path
+    if packaged.is_file():
+        return packaged
+    brought = sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
+    raise UserError(f"no checkpoint at {name}; the package's own weights are {', '.join(brought) or 'none so far'}")
 
 
 def read_description(path: Path) -> Description:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from monet_cyclegan.errors import UserError
 from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.weights import Description, load_generator, save_weights
 
@@ -53,3 +54,9 @@ def test_weights_make_the_network_that_they_are_of(tmp_path):
 def test_what_cannot_be_made_is_refused(options, line):
     with pytest.raises(ValueError, match=line):
         torch.hub.load(str(ROOT), "generator", source="local", **options)
+
+
+def test_a_name_and_an_address_are_weights_too():
+    for pretrained, line in (("monet_2", "no checkpoint at monet_2"), ("http://host/x.safetensors", "https:// only")):
+        with pytest.raises(UserError, match=line):
+            torch.hub.load(str(ROOT), "generator", source="local", pretrained=pretrained)

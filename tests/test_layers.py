@@ -31,6 +31,7 @@ LAYERS = {
     "precision": 0,
     "progress": 0,
     "randomness": 0,
+    "remote": 0,
     "schedules": 0,
     "whole_file": 0,
     "data": 1,

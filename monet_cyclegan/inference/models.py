@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from monet_cyclegan.checkpoint import (
@@ -15,15 +14,12 @@ from monet_cyclegan.checkpoint import (
     saved_record,
 )
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.inference.remote import fetch_weights, parse_url
-from monet_cyclegan.weights import Description, Record, load_generator, read_description
+from monet_cyclegan.weights import Description, Record, find_weights, load_generator, read_description
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
-
-PRETRAINED = Path(__file__).parents[1] / "pretrained"  # monet.safetensors there is ckpt=monet
 
 
 class Model(NamedTuple):
@@ -36,23 +32,6 @@ class Model(NamedTuple):
 
     description: Description
     build: Callable[[str], nn.Module]
-
-
-def find_weights(name: str) -> Path:
-    """The file that ``ckpt=`` means: a path, ``https://...#sha256=...``, or a name of weights that the package brings.
-
-    Raises:
-        UserError: an address that can't be fetched, or nothing of this name.
-    """
-    if "://" in name:
-        return fetch_weights(parse_url(name))
-    path, packaged = Path(name).expanduser(), PRETRAINED / f"{name}.safetensors"
-    if path.exists() or path.suffix or len(path.parts) != 1:
-        return path
-    if packaged.is_file():
-        return packaged
-    brought = sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
-    raise UserError(f"no checkpoint at {name}; the package's own weights are {', '.join(brought) or 'none so far'}")
 
 
 def open_model(name: str) -> Model:

@@ -41,7 +41,8 @@ USAGE = """Translate pictures with a trained checkpoint.
   python predict.py ckpt=best.ckpt input=photo_jpg output=images.zip
   python predict.py ckpt=best.ckpt input=clip.mp4 output=painted.mp4
 
-ckpt          checkpoint that train.py wrote, or weights that an export wrote: .safetensors, .onnx
+ckpt          checkpoint that train.py wrote, or weights that an export wrote: .safetensors, .onnx, also at an address,
+              https://host/model.safetensors#sha256=...
 input         a picture, a folder with all that lie in it, a zip, a pattern such as 'photos/**/*.jpg', or a video
 output        a file, a folder or a zip; names and formats stay, but GIFs become PNGs and HEICs JPEGs.
               images.zip is the competition's: a flat list of JPEGs

@@ -15,12 +15,13 @@ import pytest
 import torch
 from conftest import make_images, tiny_checkpoint
 
+from monet_cyclegan import remote, weights
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.inference import models, remote
 from monet_cyclegan.inference.export import export
-from monet_cyclegan.inference.models import find_weights, open_model
+from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.predict import predict
-from monet_cyclegan.inference.remote import fetch_weights, parse_url
+from monet_cyclegan.remote import fetch_weights, parse_url
+from monet_cyclegan.weights import find_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,11 +123,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_predict_translates_with_weights_from_an_address_and_fetches_them_once(server, tmp_path, capsys):
-    weights = tmp_path / "m.safetensors"
-    export([f"ckpt={tiny_checkpoint(tmp_path / 'x.ckpt')}", "format=safetensors", f"output={weights}"])
+    file = tmp_path / "m.safetensors"
+    export([f"ckpt={tiny_checkpoint(tmp_path / 'x.ckpt')}", "format=safetensors", f"output={file}"])
     make_images(tmp_path / "photos", 1)
-    server.content = weights.read_bytes()
-    for name, ckpt in (("near", str(weights)), ("far", server.url("whole")), ("kept", server.url("moved"))):
+    server.content = file.read_bytes()
+    for name, ckpt in (("near", str(file)), ("far", server.url("whole")), ("kept", server.url("moved"))):
         predict([f"ckpt={ckpt}", f"input={tmp_path / 'photos'}", f"output={tmp_path / name}"])
     pictures = {(tmp_path / name / "000.png").read_bytes() for name in ("near", "far", "kept")}
     assert len(pictures) == 1
@@ -216,7 +217,7 @@ def test_an_address_may_have_a_query_and_capitals():
 
 
 def test_a_name_means_the_packages_own_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.setattr(weights, "PRETRAINED", tmp_path / "pretrained")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"^no checkpoint at monet; the package's own weights are none so far$"):
         find_weights("monet")
@@ -229,7 +230,7 @@ def test_a_name_means_the_packages_own_weights(tmp_path, monkeypatch):
 
 
 def test_a_file_here_goes_before_a_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "monet.safetensors").touch()
     (tmp_path / "monet").touch()
