@@ -30,14 +30,14 @@ demo: $(READY)  ## train for a few minutes on pictures that the project paints i
 	$(BIN)/python predict.py ckpt=outputs/demo/checkpoints/best.ckpt input=outputs/demo/photos \
 	  output=outputs/demo/paintings grid=outputs/demo/before_after.png
 
-test: $(READY)  ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(READY)  ## run all tests but those in a browser
+	$(BIN)/python -m pytest --ignore tests/web -n 2 --dist worksteal
 
 # What it can't have (no root, no network, no npm) it does without: those tests are skipped and say so.
 test-web: $(READY)  ## open both pages in a real browser, which it installs where it may
 	@command -v chromedriver > /dev/null || ! command -v apt-get > /dev/null || [ "$$(id -u)" != 0 ] || \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver nodejs npm > /dev/null; } || true
-	$(BIN)/python -m pytest tests/web -m "" -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/web -n 2 --dist loadfile
 
 test-xla: $(XLA)/.ready  ## train and resume on an XLA device, which the CPU stands in for
 	$(XLA)/bin/python -m pytest tests/xla -W ignore::DeprecationWarning

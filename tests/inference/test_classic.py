@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.classic import convert, main
+from monet_cyclegan.inference.export import export
 from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.predict import predict
 from monet_cyclegan.weights import read_description
@@ -122,3 +124,24 @@ def test_the_config_is_plain_and_complete():
     config, state = convert(classic(6).state_dict(), "x")
     assert json.loads(json.dumps(config)) == config
     assert len(state) == 3 + 2 * 6 + 3 + 1
+
+
+@pytest.mark.slow
+def test_what_comes_over_goes_into_every_export_and_paints_the_same_from_each(tmp_path):
+    main([f"input={saved(tmp_path / 'a.pth', classic(6))}", f"output={tmp_path / 'classic.safetensors'}"])
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (33, 21, 3), dtype=np.uint8)).save(tmp_path / "x.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter has some of its own
+        for kind, output in (("onnx", "m.onnx"), ("safetensors", "m.safetensors"), ("torch", "m.pt2"), ("hub", "hub")):
+            export([f"ckpt={tmp_path / 'classic.safetensors'}", f"format={kind}", f"output={tmp_path / output}"])
+    pictures = {}
+    for name in ("classic.safetensors", "m.safetensors", "m.onnx", "hub/model.safetensors"):
+        target = tmp_path / f"{name.replace('/', '_')}.png"
+        predict([f"ckpt={tmp_path / name}", f"input={tmp_path / 'x.png'}", f"output={target}", "precision=32-true"])
+        pictures[name] = np.array(Image.open(target)).astype(int)
+    images = torch.from_numpy(np.array(Image.open(tmp_path / "x.png"))).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        program = torch.export.load(tmp_path / "m.pt2").module()(images)[0].permute(1, 2, 0) * 255
+    pictures["m.pt2"] = program.numpy()
+    for name, picture in pictures.items():
+        assert np.abs(picture - pictures["classic.safetensors"]).max() <= 1, name
