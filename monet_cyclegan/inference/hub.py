@@ -35,16 +35,19 @@ TRIED_GRADIO = "6.31.0"  # where none is installed
 APP = '''"""The page of these weights: python app.py, then open the address that it prints."""
 
 import os
+import sys
 from pathlib import Path
 
 os.chdir(Path(__file__).parent)
 
+from monet_cyclegan.cli import exit_with_one_line
 from monet_cyclegan.inference.app import serve
 
+# A Space's machine is reached through a proxy, under this name; your own serves nobody else.
+SPACE = [f"names={os.environ['SPACE_HOST']}", "host=0.0.0.0"] if "SPACE_HOST" in os.environ else []
+
 if __name__ == "__main__":
-    # A Space's machine is reached through a proxy; your own serves nobody else.
-    host = "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1"
-    serve(["ckpt=model.safetensors", f"host={host}", "samples=samples"])
+    exit_with_one_line()(serve)(["ckpt=model.safetensors", "samples=samples", *SPACE, *sys.argv[1:]])
 '''
 
 
