@@ -15,6 +15,7 @@ from monet_cyclegan.compilation import begin_step, check_mode, compiled
 from monet_cyclegan.ema import EMA
 from monet_cyclegan.image_pool import ImagePool
 from monet_cyclegan.losses import cycle_loss, identity_loss
+from monet_cyclegan.processes import gather
 from monet_cyclegan.randomness import reseed_torch
 from monet_cyclegan.schedules import constant, progress
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Images = dict[str, "Tensor"]  # named images (N, 3, H, W) in [-1, 1]
 Terms = dict[str, "Tensor"]  # named scalars, weighted: their sum is minimised
+
+HISTORIES = "image_histories"  # of a checkpoint that several processes wrote
 
 
 def discriminate(disc: nn.Module, images: Tensor) -> list[Tensor]:
@@ -163,6 +166,19 @@ class CycleGAN(LightningModule):
         gens = [*self.gen_ab.parameters(), *self.gen_ba.parameters()]
         discs = [*self.disc_a.parameters(), *self.disc_b.parameters()]
         return [self.optimizer(gens, lr=self.lr), self.optimizer(discs, lr=self.lr_disc)]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the image histories of all processes, since each has its own and the state dict is the first one's."""
+        histories = gather({"a": self.pool_a.get_extra_state(), "b": self.pool_b.get_extra_state()})
+        if len(histories) > 1:
+            checkpoint[HISTORIES] = histories
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take this process's image history out of those; more processes than there were share some."""
+        histories = checkpoint.get(HISTORIES)
+        if histories:
+            for name, state in histories[self.global_rank % len(histories)].items():
+                checkpoint["state_dict"][f"pool_{name}._extra_state"] = state
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
         """Step the generators, then the discriminators on pooled fakes, then the moving averages."""

@@ -1,8 +1,11 @@
-"""What several training processes decide together."""
+"""What several training processes decide together, and what they tell each other."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -21,3 +24,13 @@ def any_says_so(trainer: Trainer, flag: bool, batch_idx: int) -> bool:
     if (batch_idx + 1) % _EVERY_N_BATCHES:
         return False
     return trainer.strategy.reduce_boolean_decision(flag, all=False)
+
+
+def gather(state: dict[str, dict[str, Tensor]]) -> list[dict[str, dict[str, Tensor]]]:
+    """Tensors of all processes, on the CPU, told to each of them; all must ask at the same point."""
+    here = {name: {key: tensor.cpu() for key, tensor in part.items()} for name, part in state.items()}
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [here]
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, here)
+    return found

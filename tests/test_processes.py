@@ -12,8 +12,10 @@ from conftest import tiny_data, tiny_model, tiny_trainer
 from lightning import Callback
 from lightning.pytorch.strategies import DDPStrategy
 
+from monet_cyclegan.callbacks.save_last import SaveLast
+from monet_cyclegan.cyclegan import HISTORIES
 from monet_cyclegan.processes import any_says_so
-from monet_cyclegan.schedules import constant_then_linear
+from monet_cyclegan.schedules import constant, constant_then_linear
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,21 +50,55 @@ class Recorder(Callback):
         torch.save(record, self.folder / f"{trainer.global_rank}.pt")
 
 
-def train(folder: Path, processes: int, pool_size: int) -> list[dict[str, Any]]:
-    """Two epochs by plain gradient descent, which doesn't blow rounding up as Adam does; a record for each process."""
+def train(
+    folder: Path, processes: int, pool_size: int, epochs: int = 2, ckpt_path: Path | None = None
+) -> list[dict[str, Any]]:
+    """Train by plain gradient descent, which doesn't blow rounding up as Adam does; a record for each process."""
     torch.set_num_threads(1)
     model = tiny_model(
         optimizer=partial(torch.optim.SGD), pool_size=pool_size, lr=1e-4, schedule=constant_then_linear, ema_decay=0.9
     )
+    if ckpt_path or epochs != 2:
+        model.schedule = constant  # or a longer training would have another one
     recorder = Recorder(folder / f"{processes}_processes")
-    options: dict[str, Any] = {"limit_val_batches": 0, "devices": processes}
+    options: dict[str, Any] = {"limit_val_batches": 0, "devices": processes, "max_epochs": epochs}
     if processes > 1:
         options["strategy"] = DDPStrategy(
             process_group_backend="gloo", start_method="spawn", find_unused_parameters=True, broadcast_buffers=False
         )
     data = tiny_data(folder, **IMAGES, batch_size=2 // processes)
-    tiny_trainer(folder, [recorder], **options).fit(model, data)
+    callbacks = [recorder, SaveLast(folder / f"epoch{epochs}.ckpt")]
+    loading = {"ckpt_path": ckpt_path, "weights_only": True} if ckpt_path else {}
+    tiny_trainer(folder, callbacks, **options).fit(model, data, **loading)
     return [torch.load(recorder.folder / f"{rank}.pt") for rank in range(processes)]
+
+
+def test_a_run_of_two_processes_goes_on_to_the_same_weights_with_the_histories_of_both(tmp_path: Path):
+    whole = train(tmp_path, 2, pool_size=3, epochs=3)
+    begun = train(tmp_path, 2, pool_size=3, epochs=1)
+    resumed = train(tmp_path, 2, pool_size=3, epochs=3, ckpt_path=tmp_path / "epoch1.ckpt")
+    assert not torch.equal(begun[0]["pool"], begun[1]["pool"])
+    for expected, found in zip(whole, resumed, strict=True):
+        assert torch.equal(found["pool"], expected["pool"])
+        assert torch.equal(found["weights"], expected["weights"])
+    checkpoint = torch.load(tmp_path / "epoch1.ckpt", weights_only=True)
+    del checkpoint[HISTORIES]
+    torch.save(checkpoint, tmp_path / "epoch1.ckpt")  # the negative control: as if only the first one's were kept
+    forgetful = train(tmp_path, 2, pool_size=3, epochs=3, ckpt_path=tmp_path / "epoch1.ckpt")
+    assert not torch.equal(forgetful[1]["weights"], whole[1]["weights"])
+
+
+def test_more_processes_than_before_share_the_histories_and_fewer_take_the_first_ones():
+    histories = [
+        {name: {"images": torch.full((1, 3, 4, 4), rank, dtype=torch.uint8)} for name in "ab"} for rank in (5, 6)
+    ]
+    for rank, expected in ((0, 5), (1, 6), (2, 5)):
+        model: Any = tiny_model()
+        model._trainer = SimpleNamespace(global_rank=rank)
+        checkpoint = {"state_dict": {}, HISTORIES: histories}
+        model.on_load_checkpoint(checkpoint)
+        assert {int(state["images"][0, 0, 0, 0]) for state in checkpoint["state_dict"].values()} == {expected}
+        assert {*checkpoint["state_dict"]} == {"pool_a._extra_state", "pool_b._extra_state"}
 
 
 @pytest.fixture(scope="module")
