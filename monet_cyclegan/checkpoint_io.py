@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,34 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO, XLACheckpointIO
 from lightning_utilities.core.apply_func import apply_to_collection
 
+from monet_cyclegan.intact import before, damage
+
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, syncs, then replaces it: what lies under the name is always whole, old or new.
+    """Writes beside the target, syncs, reads back, then replaces it: what lies under the name is whole, old or new.
 
-    Lightning's own goes through memory and the system's temporary folder, copies from there, and never syncs.
+    Of ``last.ckpt`` the one before is kept, for disks that lose what they have said to have written. Lightning's own
+    goes through memory and the system's temporary folder, copies from there, and never syncs.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint to a local ``path``."""
+        """Write a checkpoint to a local ``path``.
+
+        Raises:
+            OSError: it can't be written, or isn't there as it was written; what lay there before is untouched.
+        """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
         try:
             with unfinished.open("wb") as file:
-                torch.save(checkpoint, file)
+                _write(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+            found = damage(unfinished)
+            if found:
+                raise OSError(f"{target}: written, but {found}")
+            _keep_before(target)
             unfinished.replace(target)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -40,6 +52,26 @@ class DurableXLACheckpointIO(DurableCheckpointIO, XLACheckpointIO):
         """Write a checkpoint to a local ``path``."""
         on_cpu = apply_to_collection(checkpoint, torch.Tensor, lambda tensor: tensor.cpu())
         super().save_checkpoint(on_cpu, path, storage_options)
+
+
+def _write(checkpoint: dict[str, Any], file: Any) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's word for a full disk, which stands behind it
+        cause = error.__cause__ or error.__context__
+        raise (cause if isinstance(cause, OSError) else error) from None
+
+
+def _keep_before(target: Path) -> None:
+    """Give what lies under a name, if it is kept at all, a second one, which it has at every moment from now on."""
+    kept = before(target)
+    if kept is None or not target.exists():
+        return
+    second = target.with_name(f".{kept.name}.{os.getpid()}.unfinished")
+    with suppress(OSError):  # a file system without hard links keeps no more than one
+        second.unlink(missing_ok=True)
+        os.link(target, second)
+        second.replace(kept)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from dotenv import load_dotenv
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -19,6 +20,7 @@ from omegaconf import OmegaConf
 
 from monet_cyclegan.config import check_types, describe, key_of
 from monet_cyclegan.errors import Interrupted, Pruned, UserError
+from monet_cyclegan.intact import intact, latest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +47,7 @@ def launch(main: Callable[[], Any], config_dir: Path, config_name: str) -> None:
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
     with clear_errors(config_dir, config_name):
         check_multirun(sys.argv[1:])
+        sys.argv[1:] = with_checkpoint(sys.argv[1:], config_dir, config_name)
         sys.argv[1:] = with_experiment_file(with_saved_overrides(sys.argv[1:]))
         main()
 
@@ -97,6 +100,49 @@ def check_multirun(arguments: Sequence[str]) -> None:
     several = re.compile(r"-\w*[mch]\w*|--(multirun|cfg|help|info|resolve)\b.*")  # or the config is only shown
     if search and not search[-1].endswith(("=", "=null")) and not any(map(several.fullmatch, arguments)):
         raise UserError(f"{search[-1]} is a search over many runs: add --multirun, or -m")
+
+
+def with_checkpoint(arguments: Sequence[str], config_dir: Path, config_name: str) -> list[str]:
+    """Let ``ckpt_path=auto`` mean the latest run of the name, if there is one; of a damaged checkpoint the one before.
+
+    Raises:
+        UserError: auto for many runs, or a damaged checkpoint without another one.
+    """
+    given = next((text for text in reversed(arguments) if key_of(text) == "ckpt_path"), "")
+    value = given.partition("=")[2].strip("\"'")
+    if value in ("", "null"):
+        return list(arguments)
+    others = [text for text in arguments if key_of(text) != "ckpt_path"]
+    if value != "auto":
+        path = Path(value).expanduser()
+    elif any(re.fullmatch(r"-\w*m\w*|--multirun", text) for text in arguments):
+        raise UserError("ckpt_path=auto goes on with one run: leave it out of a search, which goes on by itself")
+    else:
+        folder, last = _where_runs_are(others, config_dir, config_name)
+        if last is None:
+            print(f"ckpt_path=auto: no checkpoint in {folder}, so a new run begins")
+            return others
+        path = last
+    if not path.is_file():
+        return list(arguments)
+    found = intact(path)
+    if value == "auto":
+        print(f"ckpt_path=auto: {found}")
+    elif found == path:
+        return list(arguments)
+    return [*others, f"ckpt_path='{found}'"]
+
+
+def _where_runs_are(arguments: Sequence[str], config_dir: Path, config_name: str) -> tuple[Path, Path | None]:
+    """The folder of the runs that have the name which these arguments make, or of this very run, and its last.ckpt."""
+    for text in arguments:
+        if key_of(text) == "hydra.run.dir":
+            folder = Path(text.partition("=")[2].strip("\"'"))
+            return folder, latest(folder.parent, folder.name)
+    overrides = [text for text in with_experiment_file(arguments) if not text.startswith(("-", "hydra"))]
+    with initialize_config_dir(str(config_dir), version_base="1.3"):
+        folder = Path("outputs") / str(compose(config_name, overrides).name)
+    return folder, latest(folder)
 
 
 def with_experiment_file(arguments: Sequence[str]) -> list[str]:

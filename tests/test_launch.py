@@ -477,3 +477,60 @@ def test_a_searchs_settings_can_be_shown(command_line, shows):
     status, output, _ = command_line("hparams_search=demo", "experiment=demo_search", shows)
     assert status == 0
     assert output
+
+
+@pytest.fixture
+def runs(save, tmp_path):
+    """Two runs of the demo as they lie after a while: the second is the later one."""
+    for age, time in ((100, "2026-01-01_00-00-00"), (0, "2026-01-01_01-00-00")):
+        path = tmp_path / "outputs" / "demo" / time / "checkpoints" / "last.ckpt"
+        path.parent.mkdir(parents=True)
+        save("experiment=demo", f"seed={age + 1}").rename(path)
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    return tmp_path / "outputs" / "demo"
+
+
+def settings(command_line, *arguments):
+    seen = []
+    status, out, err = command_line(*arguments, job=lambda cfg: seen.append((cfg.ckpt_path, cfg.seed, cfg.paths.run)))
+    return (status, out + err), seen
+
+
+def test_auto_goes_on_with_the_latest_run_of_the_name(command_line, runs, tmp_path):
+    (status, said), seen = settings(command_line, "experiment=demo", "ckpt_path=auto")
+    last = Path("outputs/demo/2026-01-01_01-00-00/checkpoints/last.ckpt")
+    assert (status, seen) == (0, [(str(last), 1, str(last.parents[1].resolve()))]), said
+    assert f"ckpt_path=auto: {last}" in said
+
+
+def test_auto_goes_on_in_a_folder_that_is_given(command_line, runs):
+    run = "outputs/demo/2026-01-01_00-00-00"
+    _, seen = settings(command_line, "experiment=demo", "ckpt_path=auto", f"hydra.run.dir={run}")
+    assert [(path, seed) for path, seed, _ in seen] == [(f"{run}/checkpoints/last.ckpt", 101)]
+
+
+def test_auto_begins_a_run_where_there_is_none(command_line, runs):
+    (status, said), seen = settings(command_line, "experiment=demo", "name=another", "ckpt_path=auto")
+    assert status == 0
+    assert [(path, seed) for path, seed, _ in seen] == [(None, 0)]
+    assert "ckpt_path=auto: no checkpoint in outputs/another, so a new run begins" in said
+
+
+def test_auto_is_not_for_a_search(command_line):
+    (status, said), _ = settings(command_line, "-m", "experiment=demo", "ckpt_path=auto")
+    assert (status, said) == (
+        2,
+        "error: ckpt_path=auto goes on with one run: leave it out of a search, which goes on by itself\n",
+    )
+
+
+def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(command_line, runs):
+    last = runs / "2026-01-01_01-00-00" / "checkpoints" / "last.ckpt"
+    last.with_name("last_before.ckpt").write_bytes(last.read_bytes())
+    last.write_bytes(last.read_bytes()[:700])
+    for argument in ("auto", str(last)):
+        (status, said), seen = settings(command_line, "experiment=demo", f"ckpt_path={argument}")
+        assert status == 0, said
+        assert Path(seen[0][0]).name == "last_before.ckpt"
+        assert Path(seen[0][2]) == last.parents[1]
+        assert "can't be gone on with: it is only a part of a checkpoint, or none; going on with the one before" in said

@@ -47,6 +47,7 @@ LAYERS = {
     "devices": 4,
     "evaluation": 4,
     "inference": 4,
+    "intact": 0,
     "launch": 4,
     "search": 4,
     "training": 4,
