@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from monet_cyclegan import __version__
 from monet_cyclegan.checkpoint import assemble, check_network_config
@@ -37,6 +37,7 @@ class Record(NamedTuple):
         held_out: the same of those that were only validated on.
         scores: of these very weights, such as {"val/kid": 0.03}.
         scored_on: what these are scores on, such as "on EfficientNet-Lite0 features".
+        scored_images: how many were translated for them, held-out ones first.
     """
 
     seconds: float = 0.0
@@ -47,6 +48,7 @@ class Record(NamedTuple):
     held_out: Mapping[str, int] = MappingProxyType({})
     scores: Mapping[str, float] = MappingProxyType({})
     scored_on: str = ""
+    scored_images: int = 0
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -65,10 +67,13 @@ class Record(NamedTuple):
                 "held_out": dict(held_out),
                 "scores": dict(scores),
                 "scored_on": str(scored_on),
+                "scored_images": int(images),
             } if all(
                 isinstance(number, int | float) for part in (trained_on, held_out, scores) for number in part.values()
             ):
-                return cls(seconds, tuple(map(str, devices)), pairs, crop_size, trained_on, held_out, scores, scored_on)
+                return cls(
+                    seconds, tuple(map(str, devices)), pairs, crop_size, trained_on, held_out, scores, scored_on, images
+                )
         return cls()
 
 
@@ -133,7 +138,8 @@ def save_weights(
     }
     with whole_file(path) as unfinished:
         try:
-            save_file(tensors, unfinished, {KEY: description.to_text()})
+            # Not by save_file, whose files only their owner can read.
+            unfinished.write_bytes(save(tensors, {KEY: description.to_text()}))
         except SafetensorError as error:
             raise UserError(f"{path}: can't be written ({error})") from error
 

@@ -65,6 +65,7 @@ class RunRecord(Callback):
             if self._scored_at == batches
             else {},
             "scored_on": self.scored_on,
+            "scored_images": datamodule.count_validated("a"),
         }
         checkpoint.setdefault(KEY, {})["record"] = record
 

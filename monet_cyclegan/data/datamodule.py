@@ -172,6 +172,10 @@ class UnpairedDataModule(LightningDataModule):
         count = len(self._held_out(name)) if self.eval_images is None else min(self.eval_images, len(source))
         return Subset(source, range(count))
 
+    def count_validated(self, name: str) -> int:
+        """How many images of domain ``name`` ("a" or "b") a validation translates."""
+        return len(self._validated(name))
+
     def all_images(self, name: str, limit: int | None = None) -> Source:
         """Every image of domain ``name`` ("a" or "b"), held-out ones first, or a fixed choice of ``limit`` of them."""
         assert self.train_sources is not None

@@ -74,10 +74,9 @@ def _front_matter(description: Description, contents: Contents) -> dict[str, Any
     names = list(dict.fromkeys([*description.record.trained_on]))
     scores = {name: value for name, value in description.record.scores.items() if name in _TITLES}
     if scores:
-        held_out = ", ".join(f"{count} held-out images of {name}" for name, count in _held_out(description.record))
         result = {
             "task": {"type": "image-to-image", "name": title},
-            "dataset": {"type": "_".join(names) or "unknown", "name": held_out or "unknown"},
+            "dataset": {"type": "_".join(names) or "unknown", "name": _scored_images(description.record)},
             "metrics": [
                 {"type": name.partition("/")[2], "name": _named(name, description.record), "value": round(value, 5)}
                 for name, value in scores.items()
@@ -126,9 +125,8 @@ def _scores(record: Record) -> str:
     rows = "\n".join(f"| {_TITLES[name]} | {value:.4g} |" for name, value in scores.items())
     return (
         f"## Scores\n\n| score | |\n|---|---|\n{rows}\n\n"
-        f"Measured in training {record.scored_on or 'on unknown features'}, on translations of held-out images first "
-        "and training images after them, which pass through JPEG of quality 75; lower is better, but for the "
-        "memorization distance.\n"
+        f"Measured in training {record.scored_on or 'on unknown features'}, on translations of "
+        f"{_scored_images(record)}, after JPEG of quality 75; lower is better, but for the memorization distance.\n"
     )
 
 
@@ -161,8 +159,19 @@ def _held_out(record: Record) -> list[tuple[str, int]]:
     return [(name, count) for name, count in record.held_out.items() if count]
 
 
+def _scored_images(record: Record) -> str:
+    """Which images a validation translates: held-out ones first, as many as there are."""
+    first = next(iter(record.held_out.items()), None)
+    if first is None:
+        return "unknown images"
+    name, held_out = first
+    count = record.scored_images or held_out
+    more = f", {held_out:,} of them held out" if held_out < count else ", held out"
+    return f"{count:,} images of {name}{more}"
+
+
 def _named(name: str, record: Record) -> str:
-    return f"{_TITLES[name]} {record.scored_on}".strip()
+    return _TITLES[name] if name == "val/swd" else f"{_TITLES[name]} {record.scored_on}".strip()
 
 
 def config_json(description: Description, contents: Contents, version: str) -> str:

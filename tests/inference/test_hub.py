@@ -31,6 +31,7 @@ RECORD = Record(
     held_out={"photo": 500, "monet": 30},
     scores={"val/kid": 0.0123456, "val/fid": 90.0, "val/kid_error": 0.001},
     scored_on="on EfficientNet-Lite0 features",
+    scored_images=300,
 )
 
 
@@ -59,7 +60,7 @@ def test_the_card_is_read_by_the_hubs_library_with_scores_data_and_licence(folde
     found = {result.metric_type: result for result in data.eval_results}
     assert found["kid"].metric_value == 0.01235
     assert found["kid"].metric_name == "KID on EfficientNet-Lite0 features"
-    assert found["fid"].dataset_name == "500 held-out images of photo, 30 held-out images of monet"
+    assert found["fid"].dataset_name == "300 images of photo, held out"
     space = data.to_dict()
     assert (space["sdk"], space["app_file"], space["title"]) == ("gradio", "app.py", "Photo To Monet")
     assert space["sdk_version"].startswith("6.")
