@@ -30,6 +30,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
+        for left in target.parent.glob(f".{target.name}.*.unfinished"):  # by a process that was killed
+            left.unlink(missing_ok=True)
         try:
             with unfinished.open("wb") as file:
                 _write(checkpoint, file)

@@ -20,6 +20,7 @@ from rich.tree import Tree
 
 from monet_cyclegan.callbacks import wandb_run
 from monet_cyclegan.callbacks.evaluate import Evaluate
+from monet_cyclegan.callbacks.open_row import OpenRow
 from monet_cyclegan.callbacks.run_record import RunRecord
 from monet_cyclegan.callbacks.save_best import SaveBest
 from monet_cyclegan.callbacks.save_config import SaveConfig
@@ -76,7 +77,7 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
     # First, since the metrics' weights may have to be downloaded, and a run without them should end at once.
     named = instantiate(cfg.callbacks).values()
     scored_on = next((callback.label for callback in named if isinstance(callback, Evaluate)), "")
-    callbacks = [RunRecord(scored_on), *named, _config_saver(cfg)]
+    callbacks = [RunRecord(scored_on), OpenRow(), *named, _config_saver(cfg)]
     datamodule: UnpairedDataModule = instantiate(cfg.data)
     reseed_torch(cfg.seed)  # the networks' first weights
     model: CycleGAN = instantiate(cfg.model)

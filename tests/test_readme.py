@@ -19,8 +19,10 @@ from monet_cyclegan.inference.video import find_ffmpeg
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-# A table's commands stand in its last column. The benchmark, which needs a demo's checkpoint, is run by test_training.
-COMMANDS = sorted(set(re.findall(r"^\| .* \| `(python (?!-m benchmarks)[^`\n]+)`", README, re.M)))
+# A table's commands stand in its last column. The benchmark, which needs a demo's checkpoint, is run by test_training;
+# the pages, which need a browser and npm, by tests/web.
+ELSEWHERE = r"-m benchmarks|-m monet_cyclegan\.inference\.app|[^`]*format=web"
+COMMANDS = sorted(set(re.findall(rf"^\| .* \| `(python (?!{ELSEWHERE})[^`\n]+)`", README, re.M)))
 
 PROGRAMS = ("train.py", "predict.py", "evaluate.py")
 RUN = "outputs/unet_monet/TIME"

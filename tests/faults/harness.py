@@ -1,0 +1,170 @@
+"""Kill runs at named points and at random, go on with the same command, and compare with a run that nobody disturbed.
+
+python tests/faults/harness.py prints the table of all cases.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from conftest import make_images
+from points import POINTS
+
+OCCASIONS = ("first", "second", "last")
+RANDOM_MOMENTS = 30
+SHRUNK = [
+    "data=folders",
+    "data.load_size=20",
+    "data.crop_size=16",
+    "data.num_workers=0",
+    "data.val_a=2",
+    "data.val_b=2",
+    "data.eval_batch_size=2",
+    "data.batch_size=2",
+    "model.generator.num_residual_blocks=1",
+    "model.generator.base_channels=2",
+    "model.discriminator.base_channels=2",
+    "model.discriminator.num_layers=1",
+    "model.pool_size=2",
+    "features=none",
+    "objective=val/swd",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+    "callbacks.save_last.every_n_minutes=0",  # after each batch
+    "callbacks.log_images.num_images=1",
+    "callbacks.best.rescore=false",
+]
+
+
+class Case(NamedTuple):
+    """A death: at a point for the first, second or last time, or after a share of the run's time."""
+
+    point: str
+    occasion: str
+
+    def __str__(self) -> str:
+        return f"{self.point}, {self.occasion}"
+
+
+NAMED = [Case(point, occasion) for point in POINTS for occasion in OCCASIONS]
+RANDOM = [Case("a random moment", f"{index:02d}") for index in range(RANDOM_MOMENTS)]
+
+
+class Harness:
+    """A fork server, images, and what an undisturbed run of them ends with."""
+
+    def __init__(self, folder: Path, epochs: int = 3) -> None:
+        self.folder = folder
+        for seed, name in enumerate("ab"):
+            make_images(folder / name, 7, seed=seed)
+        self.arguments = [f"data.a={folder / 'a'}", f"data.b={folder / 'b'}", f"trainer.max_epochs={epochs}", *SHRUNK]
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "MONET_CYCLEGAN_CACHE": str(folder / "cache")},
+        )
+        undisturbed = self.run("undisturbed", reached=str(folder / "reached"))
+        assert undisturbed["status"] == 0, self.log("undisturbed")
+        self.seconds = undisturbed["seconds"]
+        self.reached = json.loads((folder / "reached").read_text())
+        self.expected = final_state(folder / "undisturbed")
+
+    def run(self, name: str, *more: str, **spec: Any) -> dict[str, Any]:
+        """Run train.py in a folder of this name."""
+        arguments = [*self.arguments, f"hydra.run.dir={self.folder / name}", *more]
+        line = json.dumps({"arguments": arguments, "log": str(self.folder / f"{name}.log"), **spec})
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def go_on(self, name: str) -> dict[str, Any]:
+        """The command that people would give, whether there is a checkpoint already or not."""
+        return self.run(name, "ckpt_path=auto")
+
+    def log(self, name: str) -> str:
+        """All that was printed."""
+        path = self.folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def kill(self, name: str, case: Case) -> dict[str, Any]:
+        """Start a run that dies as the case wants."""
+        if case.point in POINTS:
+            occasion = {"first": 1, "second": 2, "last": self.reached[case.point]}[case.occasion]
+            return self.run(name, die_at=[case.point, occasion])
+        share = random.Random(case.occasion).uniform(0.2, 1.0)
+        return self.run(name, kill_after=share * self.seconds)
+
+    def differences(self, name: str) -> list[str]:
+        """What of a finished run isn't as in the undisturbed one."""
+        found = final_state(self.folder / name)
+        keys = sorted({*found, *self.expected})
+        return [key for key in keys if not _same(found.get(key), self.expected.get(key))]
+
+    def close(self) -> None:
+        """End the server."""
+        assert self.process.stdin is not None
+        with self.process:
+            self.process.stdin.close()
+
+
+def final_state(run: Path) -> dict[str, Any]:
+    """All of last.ckpt but for times and places, flat; the tables, and the names of the files."""
+    found: dict[str, Any] = {}
+
+    def collect(prefix: str, value: Any) -> None:
+        if prefix.endswith(".ckpt_path"):  # what a run goes on with
+            return
+        if isinstance(value, dict):
+            found[f"{prefix}{{}}"] = sorted(map(str, value))
+            for key, item in value.items():
+                collect(f"{prefix}.{key}", item)
+        elif isinstance(value, list | tuple):
+            found[f"{prefix}[]"] = len(value)
+            for index, item in enumerate(value):
+                collect(f"{prefix}.{index}", item)
+        else:
+            found[prefix] = value.replace(str(run), "RUN") if isinstance(value, str) else value
+
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["monet_cyclegan"]["record"].pop("seconds")
+    collect("last", checkpoint)
+    for table in ("metrics.csv", "best.csv"):
+        found[table] = (run / table).read_text()
+    for folder in ("checkpoints", "samples"):
+        names = {path.name for path in (run / folder).iterdir()}
+        found[folder] = sorted(name for name in names if not name.endswith(".tmp"))
+    return found
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    return type(left) is type(right) and left == right
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place:
+        harness = Harness(Path(place))
+        print("| killed at | occasion | resumed equal |\n|---|---|---|")
+        for number, case in enumerate([*NAMED, *RANDOM]):
+            killed, resumed = harness.kill(str(number), case), harness.go_on(str(number))
+            equal = resumed["status"] == 0 and not harness.differences(str(number))
+            print(f"| {case.point} | {case.occasion} | {'yes' if equal else 'NO'} |", flush=True)
+        harness.close()
