@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import traceback
@@ -15,12 +16,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from monet_cyclegan.cli import nearest
-from monet_cyclegan.errors import UserError
+from monet_cyclegan.errors import Diverged, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+# What a disk says that is full, broken or not ours to write to: the user's to put right, wherever it comes up.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR})
 _ANY_TYPE = frozenset({"trainer.devices"})  # a number, auto, or a list
 _ANY_LENGTH = frozenset({"eps"})
 _SHARES = frozenset({"data.val_a", "data.val_b"})  # a number of images, or a share below 1
@@ -83,7 +86,7 @@ def _expected_number(key: str, default: float, value: Any) -> str | None:
 def describe(error: BaseException, config_dir: Path, config_name: str) -> str | None:
     """One line on a mistake in data, config or command line; None for anything else, which is a defect."""
     for cause in _causes(error):
-        if isinstance(cause, UserError):
+        if isinstance(cause, UserError | Diverged):
             return str(cause)
     if isinstance(error, InstantiationException):
         return _instantiation_line(error)
@@ -95,6 +98,12 @@ def describe(error: BaseException, config_dir: Path, config_name: str) -> str | 
         return f"{error.full_key} is missing: add {error.full_key}=..."
     if isinstance(error, HydraException):
         return _composition_line(error, config_dir, config_name)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
+    if _ran_out_of_memory(error):
+        return f"{_one_line(error)[:200]}: try a smaller data.batch_size or data.crop_size; ckpt_path=auto goes on"
+    if re.match(r"DataLoader worker \(pid", str(error)):
+        return f"{_one_line(error)}; ckpt_path=auto goes on with the last checkpoint"
     if isinstance(error, OmegaConfBaseException) or _raised_by_hydra(error) or _is_misconfiguration(error):
         return _one_line(error)
     return None
@@ -179,6 +188,15 @@ def _flatten(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
 def _is_misconfiguration(error: BaseException) -> bool:
     """Whether Lightning refuses a setting; by name, because importing it takes seconds."""
     return type(error).__name__ == "MisconfigurationException"
+
+
+def _ran_out_of_memory(error: BaseException) -> bool:
+    """By name, as importing torch takes seconds; a CPU's allocator has no class of its own."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
 
 
 def _raised_by_hydra(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import Timer
 
+from monet_cyclegan.bad_steps import StepLog, one_or_nan, skipped_unless_finite
 from monet_cyclegan.clipping import gradient_norm
 from monet_cyclegan.compilation import begin_step, check_mode, compiled
 from monet_cyclegan.ema import EMA
@@ -128,6 +129,7 @@ class CycleGAN(LightningModule):
         self.lambda_adv, self.lambda_cycle, self.lambda_identity = lambda_adv, lambda_cycle, lambda_identity
         self.penalties = dict(penalties or {})
         self.clip = clip or gradient_norm
+        self.step_logs = {"gen": StepLog(), "disc": StepLog()}  # for whoever looks for steps that were skipped
         self.seed = seed
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
@@ -191,13 +193,14 @@ class CycleGAN(LightningModule):
 
         with self.toggled_optimizer(opt_gen):
             fake_a, fake_b, gen_terms = self.generators_pass(real_a, real_b)
-            grad_norm_gen = self.optimize(opt_gen, gen_terms, self.lr * factor)
+            grad_norm_gen = self.optimize(opt_gen, gen_terms, self.lr * factor, self.step_logs["gen"])
 
         with self.toggled_optimizer(opt_disc):
             fake_a, fake_b = self.pool_a.query(fake_a), self.pool_b.query(fake_b)
             disc_terms = self.discriminators_pass(real_a, real_b, fake_a, fake_b)
             penalties = self.penalty_terms(real_a, real_b, fake_a, fake_b, step)
-            grad_norm_disc = self.optimize(opt_disc, {**disc_terms, **penalties}, self.lr_disc * factor)
+            all_terms, step_log = {**disc_terms, **penalties}, self.step_logs["disc"]
+            grad_norm_disc = self.optimize(opt_disc, all_terms, self.lr_disc * factor, step_log)
 
         if self.ema_ab is not None and self.ema_ba is not None:
             self.ema_ab.update(self.gen_ab, step)
@@ -251,14 +254,20 @@ class CycleGAN(LightningModule):
             if penalty.due(step)
         }
 
-    def optimize(self, optimizer: Any, terms: Terms, lr: float) -> Tensor:
-        """Minimise the sum of the terms by one step; returns the norm of the gradient before clipping."""
+    def optimize(self, optimizer: Any, terms: Terms, lr: float, step_log: StepLog) -> Tensor:
+        """Minimise the sum of the terms by one step; returns the norm of the gradient before clipping.
+
+        A sum or gradient that is no finite number changes neither parameters nor the optimizer's state.
+        """
         optimizer.zero_grad()
-        self.manual_backward(total(terms))
+        loss = total(terms)
+        self.manual_backward(loss, gradient=one_or_nan(loss))
         for group in optimizer.param_groups:
             group["lr"] = lr
         norm = self.clip([parameter for group in optimizer.param_groups for parameter in group["params"]])
-        optimizer.step()
+        with skipped_unless_finite(optimizer.optimizer, norm):
+            optimizer.step()
+        step_log.add(terms, norm, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
         return norm
 
     def learning_rate_factor(self) -> float:

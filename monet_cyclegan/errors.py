@@ -1,4 +1,4 @@
-"""The exception for mistakes that a person can put right, and two for runs that end early on purpose."""
+"""The exception for mistakes that a person can put right, and those for runs that end early on purpose."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
 
     def __str__(self) -> str:
         return f"stopped by {self.signal_name}; go on with: {self.command}"
+
+
+class Diverged(FloatingPointError):  # noqa: N818 - a trial of a search fails by it, and others go on
+    """A run ended because losses or gradients were no finite numbers step after step: its text is one clear line."""
 
 
 class Pruned(Exception):  # noqa: N818 - not an error: other trials do better

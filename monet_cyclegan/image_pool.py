@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class _Swap(NamedTuple):
     """What one query does, as rows to read and to write: the same operations whatever was drawn."""
 
-    read: list[int]  # stored row that each image may be swapped for
+    read: list[int]  # stored row that each image may be swapped for, and that an image of NaN leaves as it is
     returned: list[int]  # of the batch (0 ... N-1) and those rows (N ... 2N-1), which one comes back for each image
     written: list[int]  # stored row that each image goes to; the spare one if it is not kept
 
@@ -49,20 +49,22 @@ class ImagePool(nn.Module):
 
         While the pool fills, each image is stored and returned. After that, each is returned with probability 1/2, and
         otherwise takes the place of a random stored one, which is returned instead. Images of another size than those
-        stored start an empty pool.
+        stored start an empty pool. An image with NaN or infinities is never stored: what lies in its place stays, or,
+        while the pool fills, the latest one is repeated there (black at the very beginning).
         """
         images = images.detach()
         if self.pool_size == 0:
             return images
         stored = self._storage_for(images)
         read, returned, written = torch.tensor(self._draw(len(images))).to(images.device, non_blocking=True)
-        earlier = to_float(stored.index_select(0, read)).to(images.dtype)
-        stored.index_copy_(0, written, to_uint8(images))
-        return torch.cat([images, earlier]).index_select(0, returned)  # (N, 3, H, W)
+        earlier = stored.index_select(0, read)
+        finite = images.sum(dim=(1, 2, 3), keepdim=True).isfinite()  # (N, 1, 1, 1); one number tells of all
+        stored.index_copy_(0, written, torch.where(finite, to_uint8(images), earlier))
+        return torch.cat([images, to_float(earlier).to(images.dtype)]).index_select(0, returned)  # (N, 3, H, W)
 
     def _draw(self, count: int) -> _Swap:
         """Draw for a batch as if its images came one after the other."""
-        spare = self.pool_size
+        spare, before = self.pool_size, self.num_stored
         swap = _Swap([], [], [])
         swapped = (torch.rand(count) < 0.5).tolist()
         slots = torch.randint(self.pool_size, (count,)).tolist()
@@ -78,7 +80,7 @@ class ImagePool(nn.Module):
             if slot in holder and slot != spare:
                 swap.written[holder[slot]] = spare
             holder[slot] = image
-            swap.read.append(slot)
+            swap.read.append(slot if slot < before or slot == spare else max(before - 1, 0))  # no empty one
             swap.returned.append(returned)
             swap.written.append(slot)
         return swap

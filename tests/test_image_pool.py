@@ -157,3 +157,43 @@ def test_images_of_another_size_start_the_history_anew() -> None:
 def test_a_negative_size_is_refused() -> None:
     with pytest.raises(ValueError, match="pool_size must be 0 or more, got -1"):
         ImagePool(-1)
+
+
+def with_nan(images: torch.Tensor, *which: int) -> torch.Tensor:
+    spoilt = images.clone()
+    for index in which:
+        spoilt[index, 0, 0, 0] = float("nan")
+    return spoilt
+
+
+def stored(pool: ImagePool) -> list[int]:
+    return pool.get_extra_state()["images"][:, 0, 0, 0].tolist()
+
+
+def test_an_image_of_nan_takes_no_other_ones_place() -> None:
+    torch.manual_seed(0)
+    pool = filled(4, 4)
+    for _ in range(20):
+        pool.query(with_nan(flat(200, 201), 0, 1))
+    assert stored(pool) == [0, 1, 2, 3]
+    for _ in range(20):
+        pool.query(with_nan(flat(200, 201), 0))
+    assert set(stored(pool)) <= {0, 1, 2, 3, 201}
+    assert 201 in stored(pool)
+
+
+def test_an_image_of_infinity_in_a_filling_pool_repeats_the_latest_there() -> None:
+    torch.manual_seed(0)
+    pool = filled(8, 2)
+    pool.query(flat(50, 60, 70) * torch.tensor([1, float("inf"), 1]).reshape(3, 1, 1, 1))
+    assert stored(pool) == [0, 1, 50, 1, 70]
+
+
+def test_images_of_nan_that_fill_a_pool_and_swap_in_one_batch_leave_no_empty_slot() -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        pool = ImagePool(3)
+        pool.query(flat(100, 101))
+        pool.query(with_nan(flat(200, 201, 202, 203), 0, 1, 2, 3))
+        assert 0 not in stored(pool)
+        assert set(stored(pool)) == {100, 101}

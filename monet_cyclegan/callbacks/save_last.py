@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lightning import Callback
 
@@ -14,9 +15,18 @@ if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
 
+@runtime_checkable
+class KnowsWhetherGood(Protocol):
+    """A callback that can tell whether the latest steps could be taken."""
+
+    def state_is_good(self) -> bool:
+        """Whether a run should go on from the current state."""
+
+
 class SaveLast(Callback):
     """Save ``path`` after each nth epoch and, within a long one, every so many minutes.
 
+    A state from which no step could be taken waits until one can: the checkpoint there is shall stay a good one.
     Lightning's ModelCheckpoint can't do the second here: with manual optimisation it ignores ``train_time_interval``.
     """
 
@@ -45,6 +55,11 @@ class SaveLast(Callback):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if all(callback.state_is_good() for callback in callbacks if isinstance(callback, KnowsWhetherGood)):
             trainer.save_checkpoint(self.path)
             self._saved_at = time.monotonic()
+        else:
+            self._saved_at = -math.inf  # so it is due at the next batch
