@@ -21,13 +21,26 @@ class DurableCheckpointIO(TorchCheckpointIO):
     goes through memory and the system's temporary folder, copies from there, and never syncs.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint to a local ``path``.
+    def __init__(self) -> None:
+        super().__init__()
+        self.unsaved: dict[Path, str] = {}  # checkpoints that couldn't be written the last time, and why
 
-        Raises:
-            OSError: it can't be written, or isn't there as it was written; what lay there before is untouched.
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint to a local ``path``; if that fails, say so and remember it, and let the run go on.
+
+        Nothing is raised for a full or broken disk: other processes would wait for this one for ever, and the next
+        time there may be room again. What lay there before is untouched.
         """
         target = Path(path)
+        try:
+            self._save(checkpoint, target)
+        except OSError as error:
+            self.unsaved[target] = error.strerror or str(error)
+            print(f"{target} can't be written ({self.unsaved[target]}); training goes on", flush=True)
+        else:
+            self.unsaved.pop(target, None)
+
+    def _save(self, checkpoint: dict[str, Any], target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
         for left in target.parent.glob(f".{target.name}.*.unfinished"):  # by a process that was killed
@@ -39,11 +52,12 @@ class DurableCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             found = damage(unfinished)
             if found:
-                raise OSError(f"{target}: written, but {found}")
+                raise OSError(f"written, but {found}")
             _keep_before(target)
             unfinished.replace(target)
         finally:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
         _sync_folder(target.parent)
 
 

@@ -9,6 +9,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from monet_cyclegan.errors import UserError
+from monet_cyclegan.whole_file import whole_file
+
 
 class CSVLog(Logger):
     """Write ``metrics.csv``, one row a logged step, each on disk at once.
@@ -26,6 +29,7 @@ class CSVLog(Logger):
         self.path = Path(folder) / "metrics.csv"
         self.resumed = ckpt_path is not None
         self._rows: list[dict[str, str]] | None = None
+        self._stale = False  # whether rows in memory couldn't be written
         self._columns: list[str] = []
 
     @property
@@ -47,17 +51,33 @@ class CSVLog(Logger):
         row = {"step": str(step), **{key: repr(float(value)) for key, value in metrics.items() if key != "epoch"}}
         if "epoch" in metrics:
             row["epoch"] = str(int(metrics["epoch"]))
-        first = self._rows is None
+        whole = self._rows is None or self._stale
         if self._rows is None:
             self._rows = self._rows_before(int(row["step"]))
         self._rows.append(row)
         new_columns = [key for key in row if key not in self._columns]
         self._columns += new_columns
-        if first or new_columns:
-            self._write_all(self._rows)
-        else:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+        self._write(self._rows if whole or new_columns else None, row)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Try once more what couldn't be written."""
+        if self._stale and self._rows:
+            self._write(self._rows, self._rows[-1])
+
+    def _write(self, rows: list[dict[str, str]] | None, row: dict[str, str]) -> None:
+        """Write all ``rows``, or append ``row``; on a full disk say so once, and write all of them later."""
+        try:
+            if rows is not None:
+                self._write_all(rows)
+            else:
+                with self.path.open("a", newline="") as file:
+                    csv.DictWriter(file, self._columns).writerow(row)
+            self._stale = False
+        except (OSError, UserError) as error:
+            if not self._stale:
+                print(f"{self.path} can't be written ({error}); its rows are kept for the next time", flush=True)
+            self._stale = True
 
     def _rows_before(self, step: int) -> list[dict[str, str]]:
         if not self.resumed or not self.path.exists():
@@ -69,10 +89,7 @@ class CSVLog(Logger):
         return rows
 
     def _write_all(self, rows: list[dict[str, str]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".unfinished")
-        with unfinished.open("w", newline="") as file:
+        with whole_file(self.path, sync=False) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
-        unfinished.replace(self.path)

@@ -93,10 +93,19 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
         _finish_wandb(exit_code=0 if isinstance(error, Pruned) else 1)
         raise
     _finish_wandb(exit_code=0)
+    check_saved(trainer)
     if not is_trial:
         _print_summary(cfg, trainer)
     values = tuple(_objective(cfg.objective, name, trainer) for name in cfg.objectives)
     return values if len(values) > 1 else values[0]
+
+
+def check_saved(trainer: Trainer) -> None:
+    """End with an error if what matters most isn't on the disk."""
+    unsaved: dict[Path, str] = getattr(trainer.strategy.checkpoint_io, "unsaved", {})
+    if unsaved:
+        lost = ", ".join(f"{path} ({why})" for path, why in unsaved.items())
+        raise UserError(f"training is done, but not all was written: {lost}; make room, and go on with ckpt_path=auto")
 
 
 def _quieten() -> None:

@@ -42,6 +42,15 @@ def whole_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
+def told_if_not(path: Path) -> Iterator[None]:
+    """Print a line instead of raising where a file can't be written that isn't worth ending a run for."""
+    try:
+        yield
+    except (OSError, UserError) as error:
+        print(f"{path} can't be written ({getattr(error, 'strerror', None) or error}); going on without it", flush=True)
+
+
+@contextmanager
 def whole_folder(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
     """Give a hidden folder beside ``path`` to fill, which takes its place in the end; of what fails nothing is left.
 

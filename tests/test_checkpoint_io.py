@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -29,6 +30,27 @@ def test_a_failure_while_writing_leaves_the_checkpoint_before(tmp_path: Path):
         DurableCheckpointIO().save_checkpoint({"weights": torch.zeros(1000), "step": lambda: 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_is_told_and_remembered_until_the_checkpoint_is_written(tmp_path: Path, monkeypatch, capsys):
+    io, path = DurableCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"step": 1}, path)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        io.save_checkpoint({"step": 2}, path)
+    assert capsys.readouterr().out == f"{path} can't be written (No space left on device); training goes on\n"
+    assert io.unsaved == {path: "No space left on device"}
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    io.save_checkpoint({"step": 3}, path)
+    assert io.unsaved == {}
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path: Path):
+    (tmp_path / ".last.ckpt.12345.unfinished").touch()
+    (tmp_path / ".best.ckpt.12345.unfinished").touch()
+    DurableCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    assert {file.name for file in tmp_path.iterdir()} == {"last.ckpt", ".best.ckpt.12345.unfinished"}
 
 
 def test_a_process_killed_while_saving_leaves_a_whole_checkpoint(tmp_path: Path):

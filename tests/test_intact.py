@@ -104,14 +104,15 @@ def test_a_run_that_lost_its_last_checkpoint_has_the_one_before(tmp_path):
     assert latest(tmp_path) == tmp_path / "run" / "checkpoints" / BEFORE
 
 
-def test_what_is_written_is_read_back(tmp_path, monkeypatch):
+def test_what_is_written_is_read_back(tmp_path, monkeypatch, capsys):
     save(tmp_path / LAST, 1)
 
     def lose_the_end(file, *_):
         os.truncate(file, 800)
 
     monkeypatch.setattr("monet_cyclegan.checkpoint_io.os.fsync", lose_the_end)
-    with pytest.raises(OSError, match=r"last.ckpt: written, but it is only a part of a checkpoint"):
-        save(tmp_path / LAST, 2)
+    save(tmp_path / LAST, 2)
+    said = f"{tmp_path / LAST} can't be written (written, but it is only a part of a checkpoint, or none)"
+    assert capsys.readouterr().out == f"{said}; training goes on\n"
     assert step_of(tmp_path / LAST) == 1
     assert [path.name for path in tmp_path.iterdir()] == [LAST]

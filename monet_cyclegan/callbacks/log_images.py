@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning import Callback
 
 from monet_cyclegan.images import image_grid, write_image
+from monet_cyclegan.whole_file import told_if_not
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -60,7 +61,9 @@ class LogImages(Callback):
             }
             grid = image_grid(columns)
             direction = f"{names[source]}_to_{names[target]}"
-            write_image(self.folder / f"{direction}_epoch{trainer.current_epoch + 1:04d}_batch{batches:07d}.png", grid)
+            path = self.folder / f"{direction}_epoch{trainer.current_epoch + 1:04d}_batch{batches:07d}.png"
+            with told_if_not(path):
+                write_image(path, grid)
             for logger in trainer.loggers:
                 _log_picture(logger, f"samples/{direction}", grid, batches)
 

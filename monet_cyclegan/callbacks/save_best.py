@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lightning import Callback
 
+from monet_cyclegan.whole_file import told_if_not, whole_file
+
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
@@ -111,6 +113,9 @@ class SaveBest(Callback):
             return
         self.candidates = kept
         trainer.save_checkpoint(self.folder / new.file)  # holds the new list already
+        if not trainer.strategy.broadcast((self.folder / new.file).is_file()):  # as its writer has said
+            self.candidates = [*others]
+            return
         if trainer.is_global_zero:
             self._point_to_best()
             for candidate in dropped:
@@ -159,12 +164,12 @@ class SaveBest(Callback):
 
     def _point_to_best(self) -> None:
         """Put the first candidate's file under the name best.ckpt, at once."""
-        _link(self.folder / self.candidates[0].file, self.best_path)
+        with told_if_not(self.best_path):
+            _link(self.folder / self.candidates[0].file, self.best_path)
 
     def _write_table(self) -> None:
-        unfinished = self.table.with_suffix(".unfinished")
         columns = ["file", "epoch", "batches", self.monitor, f"{self.monitor} {self.final_title}", "best"]
-        with unfinished.open("w", newline="") as file:
+        with told_if_not(self.table), whole_file(self.table) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             for place, candidate in enumerate(self.candidates):
@@ -173,7 +178,6 @@ class SaveBest(Callback):
                 writer.writerow(
                     [candidate.file, candidate.epoch, candidate.batches, repr(candidate.score), final, best]
                 )
-        unfinished.replace(self.table)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from lightning import Callback
 from monet_cyclegan import CHECKPOINT_FORMAT as FORMAT
 from monet_cyclegan import CHECKPOINT_KEY as KEY
 from monet_cyclegan import __version__
+from monet_cyclegan.whole_file import told_if_not, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +37,9 @@ class SaveConfig(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``config.yaml``."""
         if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.yaml").write_text(self.yaml, encoding="utf-8")
+            path = self.folder / "config.yaml"
+            with told_if_not(path), whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+                file.write(self.yaml)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint as ours."""

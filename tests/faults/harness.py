@@ -65,11 +65,13 @@ RANDOM = [Case("a random moment", f"{index:02d}") for index in range(RANDOM_MOME
 class Harness:
     """A fork server, images, and what an undisturbed run of them ends with."""
 
-    def __init__(self, folder: Path, epochs: int = 3) -> None:
+    def __init__(self, folder: Path, epochs: int = 3, batches: int | None = None) -> None:
         self.folder = folder
         for seed, name in enumerate("ab"):
             make_images(folder / name, 7, seed=seed)
         self.arguments = [f"data.a={folder / 'a'}", f"data.b={folder / 'b'}", f"trainer.max_epochs={epochs}", *SHRUNK]
+        if batches:
+            self.arguments.append(f"trainer.limit_train_batches={batches}")
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "server.py")],
             stdin=subprocess.PIPE,
@@ -80,14 +82,15 @@ class Harness:
         )
         undisturbed = self.run("undisturbed", reached=str(folder / "reached"))
         assert undisturbed["status"] == 0, self.log("undisturbed")
-        self.seconds = undisturbed["seconds"]
+        self.seconds = self.run("timed")["seconds"]  # with everything loaded
         self.reached = json.loads((folder / "reached").read_text())
-        self.expected = final_state(folder / "undisturbed")
+        self.expected = final_state(folder / "runs" / "undisturbed")
 
-    def run(self, name: str, *more: str, **spec: Any) -> dict[str, Any]:
+    def run(self, name: str, *more: str, resume: bool = False, **spec: Any) -> dict[str, Any]:
         """Run train.py in a folder of this name."""
-        arguments = [*self.arguments, f"hydra.run.dir={self.folder / name}", *more]
-        line = json.dumps({"arguments": arguments, "log": str(self.folder / f"{name}.log"), **spec})
+        folder, log = self.folder / "runs" / name, self.folder / f"{name}.log"
+        where = {"folder": str(folder), "log": str(log), "resume": resume}
+        line = json.dumps({"overrides": [*self.arguments, *more], **where, **spec})
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{line}\n")
@@ -96,7 +99,7 @@ class Harness:
 
     def go_on(self, name: str) -> dict[str, Any]:
         """The command that people would give, whether there is a checkpoint already or not."""
-        return self.run(name, "ckpt_path=auto")
+        return self.run(name, resume=True)
 
     def log(self, name: str) -> str:
         """All that was printed."""
@@ -113,7 +116,7 @@ class Harness:
 
     def differences(self, name: str) -> list[str]:
         """What of a finished run isn't as in the undisturbed one."""
-        found = final_state(self.folder / name)
+        found = final_state(self.folder / "runs" / name)
         keys = sorted({*found, *self.expected})
         return [key for key in keys if not _same(found.get(key), self.expected.get(key))]
 
@@ -146,7 +149,7 @@ def final_state(run: Path) -> dict[str, Any]:
     checkpoint["monet_cyclegan"]["record"].pop("seconds")
     collect("last", checkpoint)
     for table in ("metrics.csv", "best.csv"):
-        found[table] = (run / table).read_text()
+        found[table] = (run / table).read_text() if (run / table).exists() else None
     for folder in ("checkpoints", "samples"):
         names = {path.name for path in (run / folder).iterdir()}
         found[folder] = sorted(name for name in names if not name.endswith(".tmp"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import io
 import json
@@ -59,7 +60,7 @@ def report() -> None:
         _report_to.write_text(json.dumps(_reached))
 
 
-def install(die_at: Any, fail_at: int | None, reached: Path | None) -> None:
+def install(die_at: Any, fail_at: Any, reached: Path | None) -> None:
     """Wrap everything, in a process that is only for this run."""
     global _die_at, _report_to
     _die_at, _report_to = tuple(die_at) if die_at else None, reached
@@ -76,7 +77,7 @@ def install(die_at: Any, fail_at: int | None, reached: Path | None) -> None:
     _half_written()
     _renamed_logs()
     if fail_at is not None:
-        _failing_writes(fail_at)
+        _failing_writes(*fail_at)
 
 
 def _before(owner: Any, name: str, point: str) -> None:
@@ -131,17 +132,14 @@ def _renamed_logs() -> None:
     Path.replace = replace  # type: ignore[method-assign]
 
 
-def _failing_writes(fail_at: int) -> None:
-    """Let the ``fail_at``-th operation that writes fail as on a full disk, and all after it, for a while."""
-    done = 0
+def _failing_writes(first: int, count: int) -> None:
+    """Let ``count`` operations that write fail as on a full disk, from the ``first`` one on."""
 
     def failing(real: Callable[..., Any], writes: Callable[..., bool]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal done
             if writes(*args, **kwargs):
-                done += 1
-                if done == fail_at:
-                    _reached["failed writes"] += 1
+                _reached["writes"] += 1
+                if first <= _reached["writes"] < first + count:
                     raise OSError(errno.ENOSPC, "No space left on device")
             return real(*args, **kwargs)
 
@@ -150,6 +148,7 @@ def _failing_writes(fail_at: int) -> None:
     def for_writing(_: Any, mode: str = "r", *__: Any, **___: Any) -> bool:
         return any(letter in mode for letter in "wax+")
 
+    builtins.open = failing(builtins.open, for_writing)
     Path.open = failing(Path.open, for_writing)  # type: ignore[method-assign]
     Path.replace = failing(Path.replace, lambda *_: True)  # type: ignore[method-assign]
     os.fsync = failing(os.fsync, lambda *_: True)

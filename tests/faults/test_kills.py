@@ -51,7 +51,7 @@ def test_a_difference_would_be_noticed(harness):
     assert "metrics.csv" in found
     harness.run("same")
     assert harness.differences("same") == []
-    path = harness.folder / "same" / "checkpoints" / "last.ckpt"
+    path = harness.folder / "runs" / "same" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["optimizer_states"][1]["state"][0]["exp_avg"] += 1e-6
     torch.save(checkpoint, path)
