@@ -51,7 +51,7 @@ def test_a_write_that_fails_is_told_in_a_line_and_the_run_ends_with_the_same_wei
         assert said or status == 0, harness.log(name)
         outcomes.append(status)
         ends_as_undisturbed(harness, name, done=status == 0)
-    assert outcomes.count(0) > 0.7 * len(outcomes)  # few of them have to end a run
+    assert outcomes.count(0) > 0.4 * len(outcomes)  # those of the last checkpoint have to end the run
 
 
 def test_a_disk_that_stays_full_ends_the_run_with_a_line_and_all_before_it_is_kept(harness, writes):
