@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import warnings
@@ -86,6 +87,8 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
         load_networks(model, initial)
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
     for logger in trainer.loggers:
+        if type(logger).__name__ == "WandbLogger":
+            reach_wandb(logger)
         logger.log_hyperparams(_plain(cfg))
     try:
         trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
@@ -114,6 +117,25 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@rank_zero_only
+def reach_wandb(logger: Any) -> None:
+    """Begin W&B's run; where its server can't be reached, one on the disk, which can be uploaded later."""
+    os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")  # seconds; W&B's own 90 are long for somebody who waits
+    from wandb.errors import CommError
+
+    try:
+        assert logger.experiment
+    except CommError as error:
+        print(f"W&B can't be reached, so the run's curves stay on the disk ({_first_line(error)})")
+        logger._wandb_init |= {"mode": "offline", "resume": None}
+        logger._offline = True
+        print(f"upload them later with: wandb sync {Path(logger.experiment.dir).parent}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _finish_wandb(exit_code: int) -> None:
