@@ -695,7 +695,7 @@ def test_a_sample_is_painted_when_it_is_clicked(server, place, open_browser, tmp
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
 def short(request, place, tmp_path):
     """A server that keeps nothing for long, and the signal that ends it."""
-    started = Server(tmp_path, f"ckpt={place.ckpt}", "keep_minutes=0.03").wait()
+    started = Server(tmp_path, f"ckpt={place.ckpt}", "keep_minutes=0.1").wait()
     yield started, request.param
     if started.process.poll() is None:
         started.end()
