@@ -238,7 +238,7 @@ class Upsampling(Rowwise):
 
 
 POINTWISE = {nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU}
-FUNCTIONS = {torch.tanh, torch.sigmoid, torch.relu, F.relu, F.leaky_relu, F.gelu, F.silu}
+FUNCTIONS = {operator.mul, torch.atanh, torch.tanh, torch.sigmoid, torch.relu, F.relu, F.leaky_relu, F.gelu, F.silu}
 SUMS: dict[Any, Any] = {operator.add: operator.add, operator.iadd: operator.add, torch.add: torch.add}
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
-from monet_cyclegan.networks.init import init_weights
+from monet_cyclegan.networks.init import init_weights, init_without_norm
 from monet_cyclegan.networks.layers import check_size, make_norm, make_upsample, needs_bias
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+KEPT = 0.98  # of an image's range, where its skip ends: tanh reaches the whole only at infinity
+# What the last convolution makes at first, of what it would: hardly a change of an image that is added; else what tanh
+# bends little.
+FIRST_CHANGE, FIRST_IMAGE = 0.01, 0.2
 
 
 class ResidualBlock(nn.Module):
@@ -44,6 +51,9 @@ class ResNetGenerator(nn.Module):
         norm: "instance" or "none".
         upsampling: "transposed" as in the paper, or "resize" against checkerboards.
         dropout: probability, between the two convolutions of each block.
+        image_skip: whether the network only learns what to change of the image, tanh(atanh(image) + change), so that
+            training starts with the identity (Kim et al. 2016, arXiv:1511.04587 §3.2). It takes norm "none": instance
+            norm would enlarge the change of whatever has little of it.
         in_channels: channels of the input image.
         out_channels: channels of the output image.
 
@@ -62,8 +72,13 @@ class ResNetGenerator(nn.Module):
         dropout: float = 0.0,
         in_channels: int = 3,
         out_channels: int = 3,
+        image_skip: bool = False,
     ) -> None:
         super().__init__()
+        if image_skip and norm != "none":
+            raise ValueError(f"image_skip takes norm 'none', not {norm!r}")
+        if image_skip and in_channels != out_channels:
+            raise ValueError(f"image_skip takes as many channels in as out, not {in_channels} and {out_channels}")
         if num_residual_blocks < 1:
             raise ValueError(f"num_residual_blocks must be at least 1, got {num_residual_blocks}")
         full, half, quarter = base_channels, 2 * base_channels, 4 * base_channels
@@ -90,9 +105,19 @@ class ResNetGenerator(nn.Module):
             make_norm(norm, full),
             nn.ReLU(inplace=True),
             nn.Conv2d(full, out_channels, 7, padding=3, padding_mode="reflect"),  # (N, 3, H, W)
-            nn.Tanh(),
         )
-        init_weights(self)
+        self.image_skip = image_skip
+        self._start(norm)
+
+    @torch.no_grad()
+    def _start(self, norm: str) -> None:
+        if norm != "none":
+            init_weights(self)
+            return
+        init_without_norm(self)
+        for block in self.blocks:  # whose sum is to be as large as one of them (arXiv:1901.09321 §3)
+            block.body[4].weight.mul_(len(self.blocks) ** -0.5)
+        self.decoder[-1].weight.mul_(FIRST_CHANGE if self.image_skip else FIRST_IMAGE)
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate images: (N, 3, H, W) in [-1, 1] -> (N, 3, H, W) in [-1, 1].
@@ -102,4 +127,5 @@ class ResNetGenerator(nn.Module):
         """
         # The blocks reflect a border of one pixel, so a quarter of the image has to be two pixels wide.
         check_size(images, multiple=self.size_multiple, minimum=2 * self.size_multiple)
-        return self.decoder(self.blocks(self.encoder(images)))
+        change = self.decoder(self.blocks(self.encoder(images)))
+        return torch.tanh(change + torch.atanh(KEPT * images) if self.image_skip else change)

@@ -141,6 +141,7 @@ def test_onnx_runs_without_us_in_any_number_and_size_and_says_what_it_is(ckpt, p
     "make",
     [
         lambda: ResNetGenerator(1, 4, upsampling="resize", norm="none"),
+        lambda: ResNetGenerator(1, 4, upsampling="resize", norm="none", image_skip=True),
         lambda: UNetGenerator(3, 4, upsampling="resize"),
         lambda: UNetGenerator(8, 2, max_channels=8, residual=False),
     ],

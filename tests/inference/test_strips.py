@@ -61,6 +61,15 @@ def test_a_resnet_in_strips_is_the_resnet(upsampling: str, norm: str, rows: int)
     torch.testing.assert_close(in_strips(generator, images, rows), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("rows", [1, 12])
+def test_a_resnet_that_changes_the_image_in_strips_is_that_resnet(rows: int) -> None:
+    generator, images = resnet(norm="none", image_skip=True), picture(40, 24)
+    expected = untiled(generator, images)
+    assert (expected - images).std() > 0.1
+    torch.testing.assert_close(in_strips(generator, images, rows), expected, atol=1e-4, rtol=0)
+    assert StripGenerator(generator).network.best_plan().peak < 16
+
+
 @pytest.mark.parametrize("rows", [2, 16])
 @pytest.mark.parametrize("norm", ["instance", "none"])
 @pytest.mark.parametrize("residual", [False, True])

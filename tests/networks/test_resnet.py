@@ -86,11 +86,44 @@ def test_only_the_convolution_without_a_norm_behind_it_has_a_bias() -> None:
 
 def test_weights_start_with_a_deviation_of_two_hundredths_and_biases_at_zero() -> None:
     torch.manual_seed(0)
-    generator = small(base_channels=16, norm="none")
+    generator = small(base_channels=16)
     for layer in convolutions(generator):
         assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
         assert layer.weight.mean().item() == pytest.approx(0, abs=0.002)
-        assert not layer.bias.any()
+    assert not convolutions(generator)[-1].bias.any()
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+def test_without_a_norm_maps_keep_their_size_from_layer_to_layer(upsampling: str) -> None:
+    torch.manual_seed(0)
+    generator = small(num_residual_blocks=6, base_channels=32, norm="none", upsampling=upsampling)
+    x = torch.randn(1, 3, 64, 64)
+    sizes = []
+    for layer in [*generator.encoder, *generator.blocks, *generator.decoder]:
+        x = layer(x)
+        if isinstance(layer, nn.ReLU):
+            sizes.append(x.square().mean().sqrt().item())
+    assert all(0.5 < size < 3 for size in sizes), sizes
+    assert 0.3 < x.std() < 1.2
+
+
+def test_with_an_image_skip_training_starts_close_to_the_identity() -> None:
+    torch.manual_seed(0)
+    generator = small(base_channels=16, norm="none", image_skip=True)
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    change = generator(images) - images
+    assert 0 < change.abs().mean() < 0.03
+    assert change.abs().max() < 0.1
+
+
+def test_with_an_image_skip_the_change_is_added_before_tanh() -> None:
+    torch.manual_seed(0)
+    plain, skipping = small(norm="none"), small(norm="none", image_skip=True)
+    skipping.load_state_dict(plain.state_dict())
+    images = torch.rand(1, 3, 16, 16) * 2 - 1
+    expected = ((0.98 * images).atanh() + plain(images).atanh()).tanh()
+    torch.testing.assert_close(skipping(images), expected, atol=1e-5, rtol=1e-4)
+    assert skipping(torch.ones(1, 3, 16, 16)).isfinite().all()
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -126,6 +159,8 @@ def test_an_image_too_small_for_the_residual_blocks_is_refused() -> None:
     [
         ({"norm": "batch"}, "unknown norm 'batch': choose 'instance' or 'none'"),
         ({"upsampling": "bilinear"}, "unknown upsampling 'bilinear': choose 'transposed' or 'resize'"),
+        ({"image_skip": True}, "image_skip takes norm 'none', not 'instance'"),
+        ({"image_skip": True, "norm": "none", "out_channels": 1}, "as many channels in as out, not 3 and 1"),
         ({"num_residual_blocks": 0}, "num_residual_blocks must be at least 1, got 0"),
     ],
 )
