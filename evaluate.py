@@ -18,7 +18,7 @@ CONF = Path(__file__).resolve().parent / "conf"
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Score what the config names."""
-    with in_job(cfg, CONF, "evaluate"):
+    with in_job(CONF, "evaluate"):
         from monet_cyclegan.evaluation.evaluate import evaluate  # torch takes seconds to import
 
         evaluate(cfg)

@@ -18,7 +18,7 @@ CONF = Path(__file__).resolve().parent / "conf"
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
     """Train, and give a sweep its objectives."""
-    with in_job(cfg, CONF, "train"):
+    with in_job(CONF, "train"):
         from monet_cyclegan.training import train  # torch takes seconds to import; a misspelt key shouldn't wait for it
 
         return train(cfg)

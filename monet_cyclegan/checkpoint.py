@@ -2,61 +2,102 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
 import torch
-from torch import nn
 
 from monet_cyclegan import CHECKPOINT_FORMAT as FORMAT
 from monet_cyclegan import CHECKPOINT_KEY as KEY
+from monet_cyclegan.assembly import assemble, check_network_config, first_line
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.untrusted.bounded import is_file
+from monet_cyclegan.untrusted.pickle_walk import Claim, Harmful
+from monet_cyclegan.untrusted.plain_values import check_plain
+from monet_cyclegan.untrusted.torch_archive import structure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from torch import nn
+
+_MOST_OVERRIDES = 200
+_MOST_DEPTH = 16  # of a config; ours have seven
+_LONGEST_NAME = 500
+_MOST_SHOWN = 5
+_DOMAIN = re.compile(r"\w[\w .,+&'()-]{0,63}")  # it becomes part of names of files
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Load a checkpoint of ours on the CPU, tensors mapped from the file.
+    """Load a checkpoint of ours on the CPU, tensors mapped from the file, once all in it was looked at.
 
     Raises:
         UserError: no such file, or one that isn't a checkpoint of this project.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"no checkpoint at {path}{_neighbours(path)}")
-    if not is_zipfile(path):
-        raise UserError(f"{path} is not a checkpoint of this project, or only a part of one")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:  # whose text tells how to load the file all the same
+        with path.open("rb") as file:
+            if not is_zipfile(file):
+                raise UserError(f"{path} is not a checkpoint of this project, or only a part of one")
+            found = structure(file, file.seek(0, os.SEEK_END))
+        check_structure(found, str(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (Harmful, pickle.UnpicklingError) as error:  # torch's text tells how to load the file all the same
         raise UserError(
             f"{path} holds more than tensors and plain values, so it was not loaded: it may be harmful"
         ) from error
+    except UserError:
+        raise
     except Exception as error:  # torch's own errors differ by file: zip, runtime, type
-        raise UserError(f"{path} is not a checkpoint of this project: {_first_line(error)}") from error
-    whole = isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), dict)
-    mark: Any = checkpoint.get(KEY) if whole else None
+        raise UserError(f"{path} is not a checkpoint of this project: {first_line(error)}") from error
+
+
+def check_structure(found: Any, name: str) -> None:
+    """Refuse what isn't built as our checkpoints are, a `Claim` or a tensor in each tensor's place.
+
+    Raises:
+        UserError: beginning with ``name``.
+    """
+    whole = isinstance(found, dict) and isinstance(found.get("state_dict"), dict)
+    mark: Any = found.get(KEY) if whole else None
     match mark:
         case {"format": int(number)} if number > FORMAT:
             raise UserError(
-                f"{path} was written by a newer version, {mark.get('version')}, in format {number}; "
+                f"{name} was written by a newer version, {mark.get('version')}, in format {number}; "
                 f"this one reads up to {FORMAT}: update it"
             )
         case {
             "format": int(),
-            "config": {"data": {"names": {"a": str(), "b": str()}}, "model": {"generator": {}}},
+            "config": {"data": {"names": {"a": str(a), "b": str(b)}}, "model": {"generator": {}}},
             "overrides": [*overrides],
-        } if all(isinstance(override, str) for override in overrides):
-            return checkpoint
+        } if all(isinstance(override, str) for override in overrides) and len(overrides) <= _MOST_OVERRIDES:
+            try:
+                check_plain(mark, depth=_MOST_DEPTH)
+                check_plain(found, (Claim, torch.Tensor))
+                _check_weights(found["state_dict"])
+            except ValueError as error:
+                raise UserError(f"{name} is not a checkpoint of this project: {error}") from error
+            if a != b and all(_DOMAIN.fullmatch(domain) for domain in (a, b)):
+                return
+            raise UserError(f"{name} is not a checkpoint of this project: its domains have the names {a!r} and {b!r}")
     raise UserError(
-        f"{path} is not a checkpoint of this project: it holds no {KEY} config with weights; train.py writes such files"
+        f"{name} is not a checkpoint of this project: it holds no {KEY} config with weights; train.py writes such files"
     )
+
+
+def _check_weights(state: dict[Any, Any]) -> None:
+    """Tensors by name, and the image histories' own states."""
+    for name, value in state.items():
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+            raise ValueError("its weights have no names")
+        if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.device.type == "meta"):
+            raise ValueError(f"its weights {name} are no ordinary tensor")
+        if not isinstance(value, Claim | torch.Tensor) and not name.endswith("._extra_state"):
+            raise ValueError(f"its weights {name} are no tensor")
 
 
 def saved_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -101,22 +142,6 @@ def generator_state(checkpoint: dict[str, Any], suffix: str) -> dict[str, torch.
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
-def assemble(config: Mapping[str, Any], state: dict[str, torch.Tensor]) -> nn.Module:
-    """Make a network of this project of its config and weights, in eval mode.
-
-    Raises:
-        UserError: a config that names something else, or weights that don't fit it.
-    """
-    options = {key: value for key, value in config.items() if key not in ("_partial_", "_target_")}
-    network = _network_class(str(config.get("_target_")))
-    try:
-        generator = network(**options)
-        generator.load_state_dict(state)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"the checkpoint's generator doesn't fit its config: {_first_line(error)}") from error
-    return generator.eval()
-
-
 def network_config(checkpoint: dict[str, Any], name: str) -> dict[str, Any]:
     """The config of a checkpoint's ``generator`` or ``discriminator``, safe to instantiate.
 
@@ -128,25 +153,6 @@ def network_config(checkpoint: dict[str, Any], name: str) -> dict[str, Any]:
         raise UserError(f"the checkpoint has no model.{name}")
     check_network_config(config, f"model.{name}")
     return config
-
-
-def check_network_config(config: Mapping[str, Any], name: str) -> None:
-    """Refuse a config that names other code than this project's networks, or holds more than plain values."""
-    _network_class(str(config.get("_target_")))
-    for key, value in config.items():
-        # Resolved when it was saved: an interpolation that is left would be evaluated by whoever puts it into a config.
-        if not isinstance(value, str | int | float | None) or "${" in str(value):
-            raise UserError(f"the checkpoint's {name}.{key} is {value!r}, not a plain value")
-
-
-def _network_class(target: str) -> type[nn.Module]:
-    """Look a network of this project up; a stranger's file must not name anything else to be called."""
-    module, _, name = target.rpartition(".")
-    if re.fullmatch(r"monet_cyclegan\.networks\.[a-z0-9_]+", module) and find_spec(module):
-        found = getattr(import_module(module), name, None)
-        if isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module:
-            return found
-    raise UserError(f"the checkpoint asks for the network {target}, which is not one of monet_cyclegan.networks")
 
 
 def load_networks(model: nn.Module, checkpoint: dict[str, Any]) -> None:
@@ -162,9 +168,9 @@ def load_networks(model: nn.Module, checkpoint: dict[str, Any]) -> None:
 
 
 def _neighbours(path: Path) -> str:
-    found = sorted(str(file) for file in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
-    return f"; there are {', '.join(found)}" if found else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    try:
+        found = sorted(str(file) for file in path.parent.glob("*.ckpt")) if path.parent.is_dir() else []
+    except (OSError, ValueError):
+        return ""
+    more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+    return f"; there are {', '.join(found[:_MOST_SHOWN])}{more}" if found else ""

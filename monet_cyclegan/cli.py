@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.untrusted.bounded import home_expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,6 +62,6 @@ def _convert(key: str, text: str, kind: type[Any]) -> Any:
     try:
         if kind is bool:
             return _BOOLS[text.lower()]
-        return Path(text).expanduser() if issubclass(kind, Path) else kind(text)
+        return home_expanded(text) if issubclass(kind, Path) else kind(text)
     except (KeyError, ValueError):
         raise UserError(f"{key} needs {_KINDS[kind]}, not {text!r}") from None

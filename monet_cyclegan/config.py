@@ -16,10 +16,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from monet_cyclegan.cli import nearest
-from monet_cyclegan.errors import Diverged, UserError
+from monet_cyclegan.errors import Diverged, UserError, UserErrors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 # What a disk says that is full, broken or not ours to write to: the user's to put right, wherever it comes up.
@@ -34,12 +34,13 @@ def key_of(override: str) -> str:
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
-def check_types(cfg: DictConfig) -> None:
-    """Compare what this run's overrides set to the defaults: a number stays a number or null, a switch a switch.
-
-    Raises:
-        UserError: a value of another type than its default's.
-    """
+def wrong_types(cfg: DictConfig) -> dict[str, str]:
+    """What this run's overrides set to another type than the default's, by key: a number stays a number or null."""
+    if not (
+        HydraConfig.initialized() and GlobalHydra.instance().is_initialized()
+    ):  # a config that nobody composed here
+        return {}
+    found = {}
     hydra = HydraConfig.get()
     defaults = _defaults(str(hydra.job.config_name), hydra.overrides.task)
     for override in hydra.overrides.task:
@@ -49,7 +50,30 @@ def check_types(cfg: DictConfig) -> None:
             continue
         expected = _expected_instead(key, OmegaConf.select(defaults, key), value)
         if expected:
-            raise UserError(f"{override.lstrip('+')} is not {expected}")
+            found[key] = f"{override.lstrip('+')} is not {expected}"
+    return found
+
+
+def mended(cfg: DictConfig, wrong: Iterable[str]) -> DictConfig:
+    """A copy with the defaults of these keys."""
+    copy = cfg.copy()
+    hydra = HydraConfig.get() if wrong else None
+    for key in wrong:
+        assert hydra is not None
+        default = OmegaConf.select(_defaults(str(hydra.job.config_name), hydra.overrides.task), key)
+        OmegaConf.update(copy, key, default, merge=False, force_add=True)
+    return copy
+
+
+def check_types(cfg: DictConfig) -> None:
+    """Refuse values of other types than their defaults'.
+
+    Raises:
+        UserErrors: a line for each.
+    """
+    wrong = wrong_types(cfg)
+    if wrong:
+        raise UserErrors(wrong.values())
 
 
 def _expected_instead(key: str, default: Any, value: Any) -> str | None:
@@ -89,7 +113,7 @@ def describe(error: BaseException, config_dir: Path, config_name: str) -> str | 
         if isinstance(cause, UserError | Diverged):
             return str(cause)
     if isinstance(error, InstantiationException):
-        return _instantiation_line(error)
+        return describe_instantiation(error)
     if isinstance(error, OverrideParseException):
         return _parse_line(error.override)
     if isinstance(error, MissingConfigException) and error.options:
@@ -101,21 +125,21 @@ def describe(error: BaseException, config_dir: Path, config_name: str) -> str | 
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
     if _ran_out_of_memory(error):
-        return f"{_one_line(error)[:200]}: try a smaller data.batch_size or data.crop_size; ckpt_path=auto goes on"
+        return f"{one_line(error)[:200]}: try a smaller data.batch_size or data.crop_size; ckpt_path=auto goes on"
     if re.match(r"DataLoader worker \(pid", str(error)):
-        return f"{_one_line(error)}; ckpt_path=auto goes on with the last checkpoint"
+        return f"{one_line(error)}; ckpt_path=auto goes on with the last checkpoint"
     if isinstance(error, OmegaConfBaseException) or _raised_by_hydra(error) or _is_misconfiguration(error):
-        return _one_line(error)
+        return one_line(error)
     return None
 
 
-def _instantiation_line(error: InstantiationException) -> str | None:
-    """A constructor that refuses its arguments has a line of its own to say; other failures are defects."""
+def describe_instantiation(error: InstantiationException) -> str | None:
+    """A constructor that refuses its arguments has a line of its own to say; other failures are defects, and None."""
     cause = error.__cause__ or error
     if not isinstance(cause, ValueError | TypeError | ImportError | HydraException) and not _is_misconfiguration(cause):
         return None
     key = re.search(r"full_key: (\S+)", str(error))
-    return f"{key.group(1)}: {_one_line(cause)}" if key else _one_line(cause)
+    return f"{key.group(1)}: {one_line(cause)}" if key else one_line(cause)
 
 
 def _parse_line(override: str) -> str:
@@ -134,7 +158,7 @@ def _option_line(error: MissingConfigException) -> str:
 
 def _composition_line(error: HydraException, config_dir: Path, config_name: str) -> str:
     """Name the nearest key or group beside one that doesn't exist."""
-    text = _one_line(error)
+    text = one_line(error)
     unknown = re.match(r"Could not (?:override|delete)[^']*'([^'=]+)", text)
     if unknown:
         key = unknown.group(1)
@@ -212,5 +236,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """An error's text without its line breaks."""
     return " ".join(str(error).split())

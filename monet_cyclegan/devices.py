@@ -13,6 +13,8 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.precision import PRECISIONS, best_precision, multiplies_bfloat16
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from omegaconf import DictConfig
 
 
@@ -84,18 +86,23 @@ def settle_speed(cfg: DictConfig) -> None:
             cfg.model.compile = False
 
 
-def check_devices(cfg: DictConfig) -> None:
-    """Refuse devices that aren't there, and precisions that don't train well.
-
-    Raises:
-        UserError: either.
-    """
-    chosen_accelerator(cfg.trainer.accelerator)
+def device_problems(cfg: DictConfig) -> Iterator[str]:
+    """Devices that aren't there or don't fit together, and precisions that don't train well, a line for each."""
+    accelerator = None
+    try:
+        accelerator = chosen_accelerator(cfg.trainer.accelerator)
+    except UserError as error:
+        yield str(error)
     devices: Any = cfg.trainer.devices
     count = len(devices) if OmegaConf.is_list(devices) else devices
-    if count not in (1, "1") and "strategy" not in cfg.trainer:
-        raise UserError(f"trainer.devices={devices} needs processes that know of each other: add trainer=ddp")
+    processes = "strategy" in cfg.trainer
+    if count not in (1, "1") and not processes:
+        yield f"trainer.devices={devices} needs processes that know of each other: add trainer=ddp"
+    if count in (1, "1") and processes and cfg.trainer.get("num_nodes", 1) == 1:
+        yield f"trainer.devices={devices} leaves trainer=ddp nobody to share with: leave trainer=ddp out"
+    if accelerator == "cuda" and processes and isinstance(count, int) and count > torch.cuda.device_count():
+        yield f"trainer.devices={devices} is more than the {torch.cuda.device_count()} on this machine"
+    if isinstance(count, int) and count < 1 and count != -1:
+        yield f"trainer.devices={devices} is not 1 or more, or -1 for all"
     if cfg.trainer.precision not in ("auto", *PRECISIONS):
-        raise UserError(
-            f"trainer.precision={cfg.trainer.precision} is not supported: choose auto or {' or '.join(PRECISIONS)}"
-        )
+        yield f"trainer.precision={cfg.trainer.precision} is not supported: choose auto or {' or '.join(PRECISIONS)}"

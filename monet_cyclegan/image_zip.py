@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from monet_cyclegan.errors import UserError
 from monet_cyclegan.pictures import encode_jpeg, read_size
+from monet_cyclegan.untrusted.bounded import open_file
+from monet_cyclegan.untrusted.zips import list_zip, read_member
 from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -37,9 +41,14 @@ def _write(path: Path, entries: Iterable[tuple[str, bytes]]) -> int:
     count = 0
     with whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
         for name, data in entries:  # stored, since pictures don't get smaller
-            archive.writestr(name, data)
+            archive.writestr(_portable(name), data)
             count += 1
     return count
+
+
+def _portable(name: str) -> str:
+    """A name that leads to no other folder on any system, can be shown and is text: what isn't becomes %0A."""
+    return "".join(c if c.isprintable() and c not in "\\:" else quote(c, errors="surrogateescape") for c in name)
 
 
 def verdict(path: Path) -> str:
@@ -49,20 +58,34 @@ def verdict(path: Path) -> str:
 
 
 def problems(path: Path) -> list[str]:
-    """What the competition would refuse in an archive, read back from the disk; empty if it is fine."""
+    """What the competition would refuse in an archive, read back from the disk; empty if it is fine.
+
+    Raises:
+        UserError: there is no archive, or one that can't be read without harm.
+    """
+    try:
+        with open_file(path) as file:
+            return _problems(list_zip(file, str(path)))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def _problems(archive: zipfile.ZipFile) -> list[str]:
     found = []
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-        if damaged:
-            found.append(f"{damaged} is damaged")
-        names = archive.namelist()
-        if len(names) not in COUNTS:
-            found.append(f"{len(names):,} images, where the competition takes {COUNTS[0]:,} to {COUNTS[-1]:,}")
-        if len({*names}) != len(names):
-            found.append(f"{len(names) - len({*names})} names come twice")
-        for name in [] if damaged else names:
-            size = read_size(archive.read(name), name)
-            if size != (SIDE, SIDE):
-                found.append(f"{name} has {size[0]}x{size[1]} pixels, not {SIDE}x{SIDE}")
-                break
-    return found
+    names = archive.namelist()
+    if len(names) not in COUNTS:
+        found.append(f"{len(names):,} images, where the competition takes {COUNTS[0]:,} to {COUNTS[-1]:,}")
+    if len({*names}) != len(names):
+        found.append(f"{len(names) - len({*names})} names come twice")
+    # The first says enough: whoever looks into it finds the others.
+    wrong = next(filter(None, (_problem(archive, name) for name in names)), None)
+    return [*found, wrong] if wrong else found
+
+
+def _problem(archive: zipfile.ZipFile, name: str) -> str:
+    """Why a picture would be refused, or "" if it is fine."""
+    try:
+        size = read_size(read_member(archive, name, name), name)
+    except UserError as error:
+        return str(error)
+    return "" if size == (SIDE, SIDE) else f"{name} has {size[0]}x{size[1]} pixels, not {SIDE}x{SIDE}"

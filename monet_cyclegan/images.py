@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.pictures import Picture, decode_picture, write_picture
+from monet_cyclegan.untrusted.bounded import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 def read_image(path: Path) -> np.ndarray:
     """Read an image file to (H, W, 3) uint8 RGB, see `decode_image`; UserError if it can't be read."""
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     return decode_image(data, str(path))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.untrusted.archive_limits import walk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,8 @@ def before(path: Path) -> Path | None:
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint's file, all of which is compared with the checksums in it; None if nothing is."""
     try:
+        with path.open("rb") as file:
+            walk(file, file.seek(0, os.SEEK_END))  # first, since a small archive may unpack to a huge one
         with ZipFile(path) as archive:
             bad = archive.testzip()
     except (OSError, BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, ValueError):

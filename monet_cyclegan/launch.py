@@ -18,25 +18,21 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from monet_cyclegan.config import check_types, describe, key_of
+from monet_cyclegan.config import describe, key_of
 from monet_cyclegan.errors import Interrupted, Pruned, UserError
 from monet_cyclegan.intact import intact, latest
+from monet_cyclegan.redaction import redacted
+from monet_cyclegan.saved_settings import is_harmless, is_harmless_file
+from monet_cyclegan.untrusted.bounded import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from omegaconf import DictConfig
-
 _HYDRA_FULL_ERROR = "HYDRA_FULL_ERROR"
 _FROM_ROOT = "_/"  # stands for the / of an absolute path in the name of a config
 _TRACEBACKS = "MONET_CYCLEGAN_TRACEBACKS"  # what the user set; processes started by this one see it, too
-_PLAIN_OVERRIDE = re.compile(  # no interpolation, nothing of Hydra's own, no config file from elsewhere
-    r"""[+~]{0,2} (?!hydra\b) (
-        [\w-]+ (\.[\w-]+)+ = [^$]*  # no $ at all, since Hydra reads $\{ as ${, too
-      | \w[\w/-]* = ((?!\.\.)[^$])*  # may be a group, whose option ../x would be a file outside of conf
-    ) | ~ (?!hydra\b) \w[\w./-]*""",
-    re.VERBOSE,
-)
+_LONGEST_SHOWN = 200
+_LONGEST_FILE = 1_000_000  # bytes, of an experiment
 
 
 def launch(main: Callable[[], Any], config_dir: Path, config_name: str) -> None:
@@ -53,14 +49,13 @@ def launch(main: Callable[[], Any], config_dir: Path, config_name: str) -> None:
 
 
 @contextmanager
-def in_job(cfg: DictConfig, config_dir: Path, config_name: str) -> Iterator[None]:
-    """Around the job: check values' types, and report its errors before Hydra comments on them.
+def in_job(config_dir: Path, config_name: str) -> Iterator[None]:
+    """Around the job: report its errors before Hydra comments on them.
 
     A sweep's errors go to its sweeper, and a defect's traceback to the run's ``error.txt``.
     """
     single = HydraConfig.get().mode == RunMode.RUN
     with clear_errors(config_dir, config_name) if single else traceback_in(Path(HydraConfig.get().runtime.output_dir)):
-        check_types(cfg)
         yield
 
 
@@ -123,7 +118,7 @@ def with_checkpoint(arguments: Sequence[str], config_dir: Path, config_name: str
             print(f"ckpt_path=auto: no checkpoint in {folder}, so a new run begins")
             return others
         path = last
-    if not path.is_file():
+    if not is_file(path):
         return list(arguments)
     found = intact(path)
     if value == "auto":
@@ -169,7 +164,7 @@ def _registered(path: Path) -> str:
     """Put an experiment file where Hydra looks for options, in memory; returns the argument that asks for it."""
     try:
         node = OmegaConf.create(_text_of(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"experiment={path} is not YAML: {' '.join(str(error).split())}") from None
     inside = not path.is_absolute() and ".." not in path.parts
     option = path.as_posix() if inside else f"{_FROM_ROOT}{path.resolve().relative_to('/').as_posix()}"
@@ -179,9 +174,14 @@ def _registered(path: Path) -> str:
 
 
 def _text_of(path: Path) -> str:
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"experiment={path} is not a file")
-    return path.read_text(encoding="utf-8")
+    try:
+        if path.stat().st_size <= _LONGEST_FILE:
+            return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"experiment={path} can't be read ({error})") from error
+    raise UserError(f"experiment={path} is longer than an experiment can be")
 
 
 def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
@@ -210,15 +210,23 @@ def with_saved_overrides(arguments: Sequence[str]) -> list[str]:
     ]
     for override in saved:
         file = _experiment_file(override)
-        if file is not None and re.search(r"_target_|\$|\.\.", _text_of(file)):
+        if file is not None and not _is_harmless(file):
             raise UserError(
                 f"{path} asks for experiment={file}, which does more than set values: add it to the command"
             )
-        if "_target_" in override or not override.isprintable() or not _PLAIN_OVERRIDE.fullmatch(override):
-            raise UserError(f"{path} asks for {override!r}: add it to the command if you trust it")
+        if not is_harmless(override):
+            shown = override if len(override) <= _LONGEST_SHOWN else f"{override[:_LONGEST_SHOWN]}..."
+            raise UserError(f"{path} asks for {shown!r}: add it to the command if you trust it")
     if saved:
         print(f"going on with the settings of {path}: {' '.join(saved)}")
     return [*saved, *arguments]
+
+
+def _is_harmless(file: Path) -> bool:
+    try:
+        return is_harmless_file(_text_of(file))
+    except ValueError as error:
+        raise UserError(f"experiment={file} is not YAML: {error}") from error
 
 
 @contextmanager
@@ -230,7 +238,7 @@ def traceback_in(folder: Path) -> Iterator[None]:
         raise
     except Exception:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        (folder / "error.txt").write_text(redacted(traceback.format_exc()), encoding="utf-8")
         raise
 
 
@@ -250,9 +258,9 @@ def clear_errors(config_dir: Path, config_name: str) -> Iterator[None]:
             raise
         line = describe(error, config_dir, config_name)
         if line is None:
-            traceback.print_exc()
+            print(redacted(traceback.format_exc()), end="", file=sys.stderr)
             raise SystemExit(1) from None
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {redacted(line)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

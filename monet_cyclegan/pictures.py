@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,30 +11,20 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.untrusted.bounded import open_file
+from monet_cyclegan.untrusted.picture_opening import FORMATS, damaged, open_picture
+from monet_cyclegan.untrusted.picture_opening import MAX_PIXELS as MAX_PIXELS
+from monet_cyclegan.untrusted.picture_structure import MOST_FRAMES
 from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-}
-READABLE_SUFFIXES = frozenset(_FORMATS)
+READABLE_SUFFIXES = frozenset(FORMATS)
 HEIC_SUFFIXES = frozenset({".heic", ".heif"})
-SAFE_LIBHEIF = (1, 23, 4)  # older ones run code that a picture brings along
 
-MAX_PIXELS = 200_000_000
-# Pillow counts too: by default it warns at 89 megapixels, inside our range, and raises at twice that, also inside it.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-
+_MOST_EXIF = 60_000  # bytes: a JPEG file has room for a little more
+_BAND = 256  # rows, an even number
 _CHROMA_420 = 2  # Pillow's name for colours at half the width and height
 _ALPHA_FORMATS = {"PNG", "WEBP", "TIFF"}
 # What is handed on. Not the place, which people don't expect to publish, nor the thumbnail, which shows the photo.
@@ -103,12 +92,10 @@ def decode_picture(data: bytes, name: str, *, heic: bool = False) -> Picture:
     Raises:
         UserError: "name: why" for bytes that aren't a whole image of a known format, or for one too large.
     """
-    with _open(data, name, heic=heic) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_large(name)
+    with open_picture(data, name, heic=heic) as (image, frames):
         # Readers of damaged files raise whatever they stumble over (struct.error, SyntaxError, IndexError, ...).
         try:
-            notes = _notes(image, data)
+            notes = _notes(image, frames, data)
             image.load()
             exif, dpi = _kept_exif(image), _dpi(image)
             profile = image.info.get("icc_profile")
@@ -122,7 +109,7 @@ def decode_picture(data: bytes, name: str, *, heic: bool = False) -> Picture:
                 _fill_unseen(rgb, alpha > 0)
             return Picture(rgb, alpha, exif, dpi, bool(profile), notes)
         except Exception as error:
-            raise UserError(f"{name}: damaged or unsupported image ({error})") from error
+            raise damaged(name, error) from error
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
@@ -134,13 +121,13 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 
 def read_size(data: bytes, name: str) -> tuple[int, int]:
     """Read the width and height of an image file's bytes from its header; UserError if it isn't one."""
-    with _open(data, name) as image:
+    with open_picture(data, name) as (image, _):
         return image.size
 
 
 def read_mark(path: Path) -> str:
     """The mark that `write_picture` left in a file, read from its header; "" if there is none, or no such file."""
-    with suppress(Exception), Image.open(path, formats=[*_FORMATS.values()]) as image:
+    with suppress(Exception), open_file(path) as file, Image.open(file, formats=[*FORMATS.values()]) as image:
         return str(image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ImageUniqueID, ""))
     return ""
 
@@ -162,9 +149,9 @@ def write_picture(
     Raises:
         UserError: for an unknown suffix, or if the file can't be written.
     """
-    image_format = _FORMATS.get(path.suffix.lower())
+    image_format = FORMATS.get(path.suffix.lower())
     if image_format is None:
-        raise UserError(f"{path}: unknown suffix {path.suffix!r}, choose one of {', '.join(_FORMATS)}")
+        raise UserError(f"{path}: unknown suffix {path.suffix!r}, choose one of {', '.join(FORMATS)}")
     alpha = picture.alpha if image_format in _ALPHA_FORMATS else None
     pixels = picture.on_white() if alpha is None else np.dstack([picture.pixels, alpha])
     options = _options(image_format, picture, quality, chroma, mark)
@@ -209,62 +196,23 @@ def _exif_to_write(picture: Picture, mark: str, *, resolution: bool) -> Image.Ex
     return exif
 
 
-@contextmanager
-def _open(data: bytes, name: str, *, heic: bool = False) -> Iterator[Image.Image]:
-    formats = sorted({*_FORMATS.values()})
-    if heic and data[4:8] == b"ftyp":
-        _learn_heic(name)
-        formats.append("HEIF")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode_picture` refuses what it warns of
-        try:
-            image = Image.open(io.BytesIO(data), formats=formats)
-        except Image.DecompressionBombError as error:
-            raise _too_large(name) from error
-        except Exception as error:
-            *most, last = formats
-            raise UserError(f"{name}: not a {', '.join(most)} or {last} image") from error
-    with image:
-        yield image
-
-
-def _learn_heic(name: str) -> None:
-    """Teach Pillow to read HEIC.
-
-    Raises:
-        UserError: without pillow-heif, or with a dangerous one.
-    """
-    try:
-        import pillow_heif
-    except ImportError as error:
-        raise UserError(f"{name}: HEIC is read with pip install 'monet-cyclegan[heic]'") from error
-    version = pillow_heif.libheif_version()
-    if tuple(int(part) for part in version.split(".")[:3]) < SAFE_LIBHEIF:
-        raise UserError(f"{name}: not opened, since libheif {version} is known to be unsafe: update pillow-heif")
-    pillow_heif.register_heif_opener(thumbnails=False)
-
-
-def _too_large(name: str) -> UserError:
-    return UserError(f"{name}: larger than {MAX_PIXELS // 10**6} megapixels")
-
-
-def _notes(image: Image.Image, data: bytes) -> tuple[str, ...]:
+def _notes(image: Image.Image, frames: int, data: bytes) -> tuple[str, ...]:
     """What reading will change, as far as a header tells."""
     notes = []
     if _bits(image, data) > 8:
         notes.append(f"{_bits(image, data)} bits became 8")
     if image.mode == "CMYK":
         notes.append("CMYK became RGB")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        notes.append(f"the first of {frames} frames")
+    count = frames or getattr(image, "n_frames", 1)  # Pillow would walk through all of a GIF or TIFF
+    if count > 1:
+        notes.append(f"the first of {f'more than {MOST_FRAMES}' if 0 < MOST_FRAMES < frames else count} frames")
     return tuple(notes)
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
     """Bits of a channel: Pillow's modes don't tell, since it halves colours of 16 bits on its own."""
     if image.format == "PNG":
-        return data[24]
+        return data[24] if data[12:16] == b"IHDR" and len(data) > 24 else 8
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]
         return max(bits) if isinstance(bits, tuple) else int(bits)
@@ -280,7 +228,8 @@ def _kept_exif(image: Image.Image) -> Image.Exif | None:
         kept.update({tag: found[tag] for tag in _TAGS if tag in found})
         camera = found.get_ifd(ExifTags.IFD.Exif)
         kept.get_ifd(ExifTags.IFD.Exif).update({tag: camera[tag] for tag in _CAMERA_TAGS if tag in camera})
-        kept.tobytes()  # a value of the wrong kind would only come out in writing
+        if len(kept.tobytes()) > _MOST_EXIF:  # a value of the wrong kind would only come out in writing, too
+            return None
         return kept if kept or kept.get_ifd(ExifTags.IFD.Exif) else None
     return None
 
@@ -289,7 +238,7 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     with suppress(Exception):
         across, down = (float(number) for number in image.info["dpi"])
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        if min(across, down) >= 1 and max(across, down) < 65536:  # what JPEG can hold
+        if 1 <= across <= 65535 and 1 <= down <= 65535:  # what JPEG can hold, and a number
             return (down, across) if turned else (across, down)
     return None
 
@@ -337,8 +286,14 @@ def _fill_unseen(pixels: np.ndarray, seen: np.ndarray) -> None:
     """
     if seen.all() or not seen.any():
         return
-    means = _spread(pixels.astype(np.float32) * seen[..., None], seen.astype(np.float32))
-    pixels[~seen] = means[~seen].round()
+    bands = [slice(start, start + _BAND) for start in range(0, len(pixels), _BAND)]  # floats of all would be large
+    totals = [_halved(pixels[band].astype(np.float32) * seen[band][..., None]) for band in bands]
+    counts = [_halved(seen[band].astype(np.float32)) for band in bands]
+    around = _spread(np.concatenate(totals), np.concatenate(counts))
+    for band in bands:
+        unseen = ~seen[band]
+        rows = around[band.start // 2 : (band.stop + 1) // 2].repeat(2, axis=0).repeat(2, axis=1)
+        pixels[band][unseen] = rows[: unseen.shape[0], : unseen.shape[1]][unseen].round()
 
 
 def _spread(total: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +25,21 @@ from monet_cyclegan.callbacks.open_row import OpenRow
 from monet_cyclegan.callbacks.run_record import RunRecord
 from monet_cyclegan.callbacks.save_best import SaveBest
 from monet_cyclegan.callbacks.save_config import SaveConfig
-from monet_cyclegan.checkpoint import load_checkpoint, load_networks, network_config, saved_config
-from monet_cyclegan.devices import check_devices, settle_speed
+from monet_cyclegan.checkpoint import load_networks, network_config, saved_config
+from monet_cyclegan.devices import settle_speed
 from monet_cyclegan.errors import Pruned, UserError
+from monet_cyclegan.preflight import NETWORKS, check_before_data
 from monet_cyclegan.randomness import reseed_torch
+from monet_cyclegan.redaction import redacted, redacted_override
+from monet_cyclegan.resumable import going_on_with, load_to_go_on, load_to_start_from
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lightning import Trainer
 
     from monet_cyclegan.cyclegan import CycleGAN
     from monet_cyclegan.data.datamodule import UnpairedDataModule
-
-NETWORKS = ("generator", "discriminator")
 
 # Each of these is settled here, so that a warning on the screen is worth reading.
 _EXPECTED_WARNINGS = (
@@ -62,13 +65,14 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
         Pruned: a trial of a search was stopped, because others do better.
     """
     _quieten()
-    check_config(cfg)
-    resumed = load_checkpoint(cfg.ckpt_path) if cfg.ckpt_path else None
-    initial = load_checkpoint(cfg.init_from) if cfg.init_from and resumed is None else None
+    resumed = load_to_go_on(cfg.ckpt_path) if cfg.ckpt_path else None
+    initial = load_to_start_from(cfg.init_from) if cfg.init_from and resumed is None else None
     if cfg.init_from:
         take_networks(cfg, resumed or initial or {})
     if resumed is not None:
-        check_same_networks(cfg, resumed)
+        check_same_networks(cfg, resumed)  # first, since a stranger's overrides may ask for enormous ones
+    check_before_data(cfg)
+    if resumed is not None:
         _continue_wandb_run(cfg, resumed)
     settle_speed(cfg)
     is_trial = OmegaConf.select(cfg, "callbacks.report_trial.number") is not None
@@ -82,7 +86,6 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
     datamodule: UnpairedDataModule = instantiate(cfg.data)
     reseed_torch(cfg.seed)  # the networks' first weights
     model: CycleGAN = instantiate(cfg.model)
-    check_sizes(datamodule, model)
     if initial is not None:
         load_networks(model, initial)
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
@@ -91,7 +94,8 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
             reach_wandb(logger)
         logger.log_hyperparams(_plain(cfg))
     try:
-        trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+        with going_on_with(cfg.ckpt_path):
+            trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except BaseException as error:
         _finish_wandb(exit_code=0 if isinstance(error, Pruned) else 1)
         raise
@@ -126,12 +130,25 @@ def reach_wandb(logger: Any) -> None:
     from wandb.errors import CommError
 
     try:
-        assert logger.experiment
+        with _arguments_without_secrets():  # which W&B keeps with the run
+            assert logger.experiment
     except CommError as error:
         print(f"W&B can't be reached, so the run's curves stay on the disk ({_first_line(error)})")
         logger._wandb_init |= {"mode": "offline", "resume": None}
         logger._offline = True
+        with _arguments_without_secrets():
+            assert logger.experiment
         print(f"upload them later with: wandb sync {Path(logger.experiment.dir).parent}")
+
+
+@contextmanager
+def _arguments_without_secrets() -> Iterator[None]:
+    arguments = sys.argv
+    sys.argv = [arguments[0], *map(redacted_override, arguments[1:])]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
 
 
 def _first_line(error: Exception) -> str:
@@ -142,25 +159,6 @@ def _finish_wandb(exit_code: int) -> None:
     """End the W&B run, if there is one, inside of the job: the runs of a sweep would merge otherwise."""
     if "wandb" in sys.modules:
         sys.modules["wandb"].finish(exit_code=exit_code)
-
-
-def check_config(cfg: DictConfig) -> None:
-    """Refuse settings that would fail later or do something else than they say."""
-    for key in cfg.needs:
-        if OmegaConf.select(cfg, key) is None:
-            raise UserError(f"{key} is missing: this experiment needs {key}=...")
-    check_devices(cfg)
-    if cfg.trainer.get("max_steps", -1) != -1:
-        raise UserError(
-            f"trainer.max_steps={cfg.trainer.max_steps} would count each batch twice, once for each optimizer: "
-            "use trainer.max_epochs, trainer.max_time or trainer.limit_train_batches"
-        )
-    if not cfg.features and cfg.objective.removeprefix("val/").startswith(("mifid", "fid", "kid", "memorization")):
-        raise UserError(f"objective={cfg.objective} needs features, and features=none has none: add objective=val/swd")
-    if cfg.trainer.get("overfit_batches", 0):
-        raise UserError("trainer.overfit_batches replaces the project's own sampler: use debug=overfit")
-    if cfg.ckpt_path and cfg.trainer.get("fast_dev_run"):
-        raise UserError("debug=fast_dev_run trains one batch from the start: leave out ckpt_path")
 
 
 def check_same_networks(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
@@ -186,24 +184,6 @@ def take_networks(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
     rich.print(f"networks, and their shape, from {cfg.ckpt_path or cfg.init_from}")
 
 
-def check_sizes(datamodule: UnpairedDataModule, model: CycleGAN) -> None:
-    """Refuse a crop that the networks can't take."""
-    crop, multiple = datamodule.crop_size, int(model.gen_ab.size_multiple)  # type: ignore[arg-type]
-    generator = type(model.gen_ab).__name__
-    if crop % multiple:
-        nearest = max(multiple, round(crop / multiple) * multiple)
-        fewer = ", or fewer model.generator.num_levels" if hasattr(model.gen_ab, "down") else ""
-        raise UserError(
-            f"data.crop_size={crop} must be a multiple of {multiple} for this {generator}: try {nearest}{fewer}"
-        )
-    minimum = int(getattr(model.disc_a, "min_size", 1))
-    if crop < minimum:
-        raise UserError(
-            f"data.crop_size={crop} is too small for this {type(model.disc_a).__name__}, which needs {minimum}: "
-            "try a larger crop or fewer model.discriminator.num_layers"
-        )
-
-
 @rank_zero_only
 def print_config(cfg: DictConfig) -> None:
     """Print the config as a tree, a branch for each group; keys from the environment aren't part of it."""
@@ -218,24 +198,20 @@ def print_config(cfg: DictConfig) -> None:
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
-    """The config as it may be shown and saved: resolved, and without the passwords of databases."""
+    """The config as it may be shown and saved: resolved, and without secrets."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    return {str(key): _without_passwords(value) for key, value in plain.items()}
-
-
-def _without_passwords(value: Any) -> Any:
-    if isinstance(value, str):
-        return re.sub(r"(://[^/:@\s]+):[^@\s]+@", r"\1:***@", value)
-    if isinstance(value, dict):
-        return {key: _without_passwords(item) for key, item in value.items()}
-    return [_without_passwords(item) for item in value] if isinstance(value, list) else value
+    return redacted({str(key): value for key, value in plain.items()})
 
 
 def _config_saver(cfg: DictConfig) -> SaveConfig:
     # What belongs to a search isn't part of a run that goes on by itself.
     left_out = ("ckpt_path=", "callbacks.report_trial.")
-    overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith(left_out)]
+    overrides = [
+        text
+        for text in HydraConfig.get().overrides.task
+        if not text.startswith(left_out) and redacted_override(text) == text  # a secret is to be given again
+    ]
     plain = _plain(cfg)
     return SaveConfig(plain, overrides, OmegaConf.to_yaml(OmegaConf.create(plain)), cfg.paths.run)
 

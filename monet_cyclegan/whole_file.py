@@ -35,7 +35,7 @@ def whole_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: can't be written ({error})") from error
+        raise UserError(f"{path}: can't be written ({error.strerror or error})") from error
     finally:
         with suppress(OSError):  # not there, mostly
             unfinished.unlink()

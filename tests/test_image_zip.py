@@ -80,7 +80,7 @@ def test_what_the_competition_would_refuse_is_found(tmp_path: Path, few_are_enou
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     path.write_bytes(data)
-    assert problems(path) == ["00001.jpg is damaged"]
+    assert problems(path) == ["00001.jpg: Bad CRC-32 for file '00001.jpg'"]
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
+from monet_cyclegan.config import check_types
 from monet_cyclegan.errors import Interrupted, UserError
 from monet_cyclegan.launch import clear_errors, in_job, launch, run_dir, with_saved_overrides
 
@@ -38,10 +39,10 @@ def command_line(monkeypatch, tmp_path, capfd):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
-    def run(*arguments: str, job: Callable[[DictConfig], object] = lambda cfg: None) -> tuple[object, str, str]:
+    def run(*arguments: str, job: Callable[[DictConfig], object] = check_types) -> tuple[object, str, str]:
         @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
         def main(cfg: DictConfig) -> None:
-            with in_job(cfg, CONF, "train"):
+            with in_job(CONF, "train"):
                 job(cfg)
 
         GlobalHydra.instance().clear()
@@ -203,9 +204,14 @@ def test_a_stop_by_signal_ends_with_status_130(stop, said, capsys):
 
 def test_each_job_of_a_sweep_is_checked(command_line):
     seen = []
-    status, _, _ = command_line("--multirun", "experiment=demo", "seed=3,4", job=lambda cfg: seen.append(cfg.seed))
+
+    def job(cfg: DictConfig) -> None:
+        check_types(cfg)
+        seen.append(cfg.seed)
+
+    status, _, _ = command_line("--multirun", "experiment=demo", "seed=3,4", job=job)
     assert (status, seen) == (0, [3, 4])
-    status, _, err = command_line("--multirun", "experiment=demo", "seed=5,x", job=lambda cfg: seen.append(cfg.seed))
+    status, _, err = command_line("--multirun", "experiment=demo", "seed=5,x", job=job)
     assert (status, seen) == (2, [3, 4, 5])
     assert err.strip().splitlines()[-1] == "error: seed=x is not a number"
 

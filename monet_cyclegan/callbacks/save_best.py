@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from monet_cyclegan.whole_file import told_if_not, whole_file
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
+
+
+# A stranger's checkpoint may name other files, and those of candidates get deleted.
+_OWN_NAME = re.compile(r"epoch\d{1,9}_batch\d{1,12}\.ckpt")
 
 
 @runtime_checkable
@@ -152,6 +157,7 @@ class SaveBest(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the candidates whose files are still there; best.ckpt stands in for the best one's."""
         candidates = [Candidate(**{**saved, "final": None}) for saved in state_dict["candidates"]]
+        candidates = [candidate for candidate in candidates if _OWN_NAME.fullmatch(candidate.file)]
         if candidates and self.best_path.is_file() and not (self.folder / candidates[0].file).is_file():
             _link(
                 self.best_path, self.folder / candidates[0].file

@@ -14,6 +14,7 @@ from rich.progress import track
 from monet_cyclegan.data.sources import DerivedSource, Source
 from monet_cyclegan.data.transforms import shrink
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.pictures import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def cached(source: Source, mode: CacheMode, short_side: int, folder: Path | str)
     are the same in all modes; of "device", from which `monet_cyclegan.data.device_cache` goes on, too.
 
     Raises:
-        UserError: an unknown mode, or an image that can't be read.
+        UserError: an unknown mode, an image that can't be read, or a cache that can't be written.
     """
     if mode == "none":
         return ShrunkSource(source, short_side)
@@ -118,27 +119,46 @@ def _decode_all(source: Source, short_side: int) -> tuple[np.ndarray, np.ndarray
 def _from_disk(source: Source, short_side: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     key = f"{source.fingerprint()}-{short_side}-v{_FORMAT}"
     pixels_file, shapes_file = folder / f"{key}.uint8", folder / f"{key}.shapes.npy"
-    if not (shapes_file.exists() and pixels_file.exists()):  # with the shapes, written last, the pixels are whole
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_disk(source, short_side, pixels_file, shapes_file)
-    return _map(pixels_file), np.load(shapes_file)
+    shapes = _read_shapes(shapes_file, pixels_file, len(source))
+    if shapes is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            shapes = _write_disk(source, short_side, pixels_file, shapes_file)
+        except OSError as error:
+            raise UserError(f"data.cache_dir={folder}: can't be written ({error})") from error
+    return _map(pixels_file), shapes
+
+
+def _read_shapes(shapes_file: Path, pixels_file: Path, count: int) -> np.ndarray | None:
+    """The shapes (N, 2) of a cache that is whole: they are written last, and tell how many pixels there are."""
+    if not (shapes_file.is_file() and pixels_file.is_file()):
+        return None
+    try:
+        shapes = np.array(np.load(shapes_file, mmap_mode="r"))  # mapped, it has no more bytes than its file
+    except (OSError, ValueError, EOFError):
+        return None
+    if shapes.dtype != np.int64 or shapes.shape != (count, 2) or not ((shapes > 0) & (shapes <= MAX_PIXELS)).all():
+        return None
+    return shapes if pixels_file.stat().st_size == int(shapes.prod(axis=1).sum()) * 3 else None
 
 
 def _map(pixels_file: Path) -> np.ndarray:
     return np.memmap(pixels_file, dtype=np.uint8, mode="r")
 
 
-def _write_disk(source: Source, short_side: int, pixels_file: Path, shapes_file: Path) -> None:
-    shapes = []
+def _write_disk(source: Source, short_side: int, pixels_file: Path, shapes_file: Path) -> np.ndarray:
+    sizes = []
     unfinished = pixels_file.with_suffix(f".{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
             for image in _decoded(source, short_side):
                 file.write(np.ascontiguousarray(image).tobytes())
-                shapes.append(image.shape[:2])
+                sizes.append(image.shape[:2])
         unfinished.replace(pixels_file)
     finally:
         unfinished.unlink(missing_ok=True)
     temporary = shapes_file.with_suffix(f".{os.getpid()}.npy")
-    np.save(temporary, np.array(shapes, dtype=np.int64))
+    shapes = np.array(sizes, dtype=np.int64)
+    np.save(temporary, shapes)
     temporary.replace(shapes_file)
+    return shapes

@@ -18,7 +18,7 @@ from monet_cyclegan.data.sources import Domains, Source, find_domains, open_fold
 from monet_cyclegan.data.split import Joined, Subset, limited, split
 from monet_cyclegan.data.synthetic import synthetic_domains
 from monet_cyclegan.data.transforms import eval_transform, flip_probability, train_transform
-from monet_cyclegan.errors import UserError
+from monet_cyclegan.errors import UserError, UserErrors
 from monet_cyclegan.images import to_float
 
 if TYPE_CHECKING:
@@ -76,16 +76,19 @@ class UnpairedDataModule(LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
+        wrong = []
         if not 0 < crop_size <= load_size:
-            raise UserError(
+            wrong.append(
                 f"data.crop_size={crop_size} does not fit into data.load_size={load_size}: "
                 "the crop is cut from the resized image, so it must be from 1 pixel to load_size"
             )
         for key, size in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
             if size < 1:
-                raise UserError(f"data.{key}={size} is not a batch; give 1 or more")
+                wrong.append(f"data.{key}={size} is not a batch; give 1 or more")
         if eval_images is not None and eval_images < 1:
-            raise UserError(f"data.eval_images={eval_images} leaves no image to validate on; give 1 or more, or null")
+            wrong.append(f"data.eval_images={eval_images} leaves no image to validate on; give 1 or more, or null")
+        if wrong:
+            raise UserErrors(wrong)
         self.domains = domains
         self.names = dict(names)
         self.load_size, self.crop_size = load_size, crop_size

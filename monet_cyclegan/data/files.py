@@ -6,23 +6,27 @@ import os
 import re
 import threading
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.untrusted.bounded import kind, open_file, read_file
+from monet_cyclegan.untrusted.zips import check_zip, find_member, open_member, read_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+_LONGEST_NAME = 4096  # that any system has; a longer one, from an archive, is sorted as it is
+
 
 class Files(ABC):
     """The files of one place, named by their path relative to it, with forward slashes.
 
-    Hidden files and macOS's `__MACOSX` are never listed, and neither is a name that leads out of the place.
+    Hidden files and macOS's `__MACOSX` are never listed, and neither is a name that leads out of the place. What is
+    listed may be no file that can be read, such as a pipe or a broken link: reading it tells.
     """
 
     location: str
@@ -44,12 +48,16 @@ class Files(ABC):
         """Open a file as a context manager; UserError that names it if it can't be opened or read."""
 
     @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Read a file whole; UserError that names it if it can't be, or has more bytes than a picture."""
+
+    @abstractmethod
     def size(self, name: str) -> int:
-        """Count the bytes of a file."""
+        """Count the bytes of a file; UserError that names it if it isn't there any more."""
 
     @abstractmethod
     def stamp(self, name: str) -> str:
-        """Make a text that changes when the file changes, without reading it."""
+        """Make a text that changes when the file changes, without reading it; UserError as for `size`."""
 
     def where(self, name: str) -> str:
         """Name a file in messages."""
@@ -57,22 +65,31 @@ class Files(ABC):
 
 
 class Folder(Files):
-    """A folder on disk."""
+    """A folder on disk.
+
+    Links to files are followed, and those to folders where one is given or entered; `names` walks into none, so that
+    it always ends.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.location = str(path)
-        if not self.path.is_dir():
-            raise UserError(f"{path}: {'is not a folder' if self.path.exists() else 'no such folder'}")
+        found = kind(self.path)
+        if found != "folder":
+            raise UserError(f"{path}: {'no such folder' if found == 'nothing' else 'is not a folder'}")
 
     def entries(self) -> list[str]:  # noqa: D102
-        children = (f"{child.name}/" if child.is_dir() else child.name for child in self.path.iterdir())
+        try:
+            with os.scandir(self.path) as found:
+                children = [f"{child.name}/" if child.is_dir() else child.name for child in found]
+        except OSError as error:
+            raise UserError(f"{self.path}: {error.strerror}") from error
         return sorted(filter(_is_listed, children), key=_natural)
 
     def names(self) -> list[str]:  # noqa: D102
         found = (
             Path(folder, file).relative_to(self.path).as_posix()
-            for folder, _, files in os.walk(self.path)
+            for folder, _, files in os.walk(self.path, onerror=_refuse)
             for file in files
         )
         return sorted(filter(_is_listed, found), key=_natural)
@@ -86,17 +103,32 @@ class Folder(Files):
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:  # noqa: D102
         try:
-            with (self.path / name).open("rb") as file:
+            with open_file(self.path / name) as file:
                 yield file
         except OSError as error:
-            raise UserError(f"{self.where(name)}: {error.strerror or error}") from error
+            raise self._told(name, error) from error
+
+    def read(self, name: str) -> bytes:  # noqa: D102
+        try:
+            return read_file(self.path / name)
+        except OSError as error:
+            raise self._told(name, error) from error
 
     def size(self, name: str) -> int:  # noqa: D102
-        return (self.path / name).stat().st_size
+        return self._stat(name).st_size
 
     def stamp(self, name: str) -> str:  # noqa: D102
-        stat = (self.path / name).stat()
+        stat = self._stat(name)
         return f"{stat.st_size} {stat.st_mtime_ns}"
+
+    def _stat(self, name: str) -> os.stat_result:
+        try:
+            return (self.path / name).stat()
+        except OSError as error:
+            raise self._told(name, error) from error
+
+    def _told(self, name: str, error: OSError) -> UserError:
+        return UserError(f"{self.where(name)}: {error.strerror or error}")
 
 
 class Archive(Files):
@@ -110,8 +142,7 @@ class Archive(Files):
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.location = f"{path}/{self.prefix}".rstrip("/")
         self._handles: dict[tuple[int, int], zipfile.ZipFile] = {}
-        if any(info.flag_bits & 1 for info in self._infos()):
-            raise UserError(f"{path}: is encrypted, unpack it with its password and give the folder")
+        check_zip(self.path)
 
     def entries(self) -> list[str]:  # noqa: D102
         paths = (self._relative(info) for info in self._infos())
@@ -127,17 +158,17 @@ class Archive(Files):
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:  # noqa: D102
-        try:
-            with self._archive().open(self.prefix + name) as file:
-                yield file
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-            raise UserError(f"{self.where(name)}: {error}") from error
+        with open_member(self._archive(), self.prefix + name, self.where(name)) as file:
+            yield file
+
+    def read(self, name: str) -> bytes:  # noqa: D102
+        return read_member(self._archive(), self.prefix + name, self.where(name))
 
     def size(self, name: str) -> int:  # noqa: D102
-        return self._archive().getinfo(self.prefix + name).file_size
+        return self._info(name).file_size
 
     def stamp(self, name: str) -> str:  # noqa: D102
-        info = self._archive().getinfo(self.prefix + name)
+        info = self._info(name)
         return f"{info.file_size} {info.CRC}"
 
     def _archive(self) -> zipfile.ZipFile:
@@ -146,9 +177,12 @@ class Archive(Files):
         if key not in self._handles:
             try:
                 self._handles[key] = zipfile.ZipFile(self.path)
-            except (OSError, zipfile.BadZipFile) as error:
+            except (OSError, zipfile.BadZipFile) as error:  # it was another a moment ago
                 raise UserError(f"{self.path}: neither a folder nor a whole zip archive ({error})") from error
         return self._handles[key]
+
+    def _info(self, name: str) -> zipfile.ZipInfo:
+        return find_member(self._archive(), self.prefix + name, self.where(name))
 
     def _infos(self) -> list[zipfile.ZipInfo]:
         infos = self._archive().infolist()
@@ -163,7 +197,12 @@ class Archive(Files):
 
 def open_files(path: Path | str) -> Files:
     """Open a folder or a .zip archive; UserError for anything else."""
-    return Archive(path) if Path(path).is_file() else Folder(path)
+    return Archive(path) if kind(Path(path)) == "file" else Folder(path)
+
+
+def _refuse(error: OSError) -> None:
+    """Not leave a folder out that can't be looked into, as os.walk would."""
+    raise UserError(f"{error.filename}: {error.strerror}") from error
 
 
 def _is_listed(name: str) -> bool:
@@ -172,4 +211,5 @@ def _is_listed(name: str) -> bool:
 
 
 def _natural(name: str) -> tuple[str, str]:
-    return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(20), name), name
+    padded = re.sub(r"[0-9]+", lambda digits: digits[0].zfill(20), name) if len(name) <= _LONGEST_NAME else name
+    return padded, name

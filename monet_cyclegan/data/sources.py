@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+_LONGEST_NAME = 60  # characters, of up to 4 bytes, where file systems take 255 with what is put behind it
 TFRECORD_SUFFIXES = frozenset({".tfrec", ".tfrecord"})
 
 
@@ -92,8 +93,7 @@ class _ImageFiles(EncodedSource):
         return self._names[index]
 
     def read(self, index: int) -> bytes:
-        with self._files.open(self._paths[index]) as file:
-            return file.read()
+        return self._files.read(self._paths[index])
 
     def where(self, index: int) -> str:
         return self._files.where(self._paths[index])
@@ -166,8 +166,12 @@ class TFRecordSource(EncodedSource):
                     name = read_example(file, self._records[path], number, path).image_name
                 except UserError:  # a damaged record still needs a name; it is reported when its image is read
                     name = None
-                # Names become names of files: one that could lead to another folder isn't taken over.
-                yield None if name is None or name.startswith(".") or {"/", "\\"} & set(name) else name
+                yield name if name is not None and _is_file_name(name) else None
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a stranger's name may become a file's: it leads to no other folder, and can be written and shown."""
+    return len(name) <= _LONGEST_NAME and name.isprintable() and not name.startswith(".") and not {*"/\\:"} & {*name}
 
 
 class Domains(NamedTuple):

@@ -6,14 +6,13 @@ A file is a row of records, each `length (u64) | crc of length (u32) | data | cr
 from __future__ import annotations
 
 import struct
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, NamedTuple
 
 import google_crc32c
 
 from monet_cyclegan.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from monet_cyclegan.untrusted.bounded import MAX_BYTES
+from monet_cyclegan.untrusted.protobuf import BYTES, fields, walk
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -43,7 +42,7 @@ def index_records(file: IO[bytes], size: int, name: str) -> list[Record]:
     """Find all records of a file of `size` bytes, reading only their lengths, whose checksums are verified.
 
     Raises:
-        UserError: names the file, record and offset of a wrong checksum or a record that is cut off.
+        UserError: names the file, record and offset of a wrong checksum, or of a record cut off or of an odd length.
     """
     records: list[Record] = []
     position = 0
@@ -62,6 +61,8 @@ def index_records(file: IO[bytes], size: int, name: str) -> list[Record]:
         position = offset + length + _FOOTER.size
         if position > size:
             raise UserError(f"{place} is cut off: it ends at byte {position}, the file at {size}; fetch the file again")
+        if not 0 < length <= MAX_BYTES:
+            raise UserError(f"{place} has {length:,} bytes, as no picture's has")
         records.append(Record(offset, length))
     return records
 
@@ -86,7 +87,7 @@ def read_example(file: IO[bytes], records: list[Record], number: int, name: str)
     except ValueError as error:
         raise UserError(f"{place} is not a tf.train.Example ({error})") from error
     if "image" not in features:
-        raise UserError(f"{place} has no bytes feature 'image', only {sorted(features)}")
+        raise UserError(f"{place} has no bytes feature 'image', only {sorted(features)[:20]}")
     return Example(features["image"], _text(features.get("image_name", b"")))
 
 
@@ -99,48 +100,25 @@ def parse_example(data: bytes) -> dict[str, bytes]:
     # Example {Features features = 1}; Features {map<string, Feature> feature = 1};
     # Feature {oneof: BytesList bytes_list = 1, ...}; BytesList {repeated bytes value = 1}
     values: dict[str, bytes] = {}
-    for features in _fields(data, 1):
-        for entry in _fields(features, 1):
-            for key in _fields(entry, 1):
-                for feature in _fields(entry, 2):
-                    for bytes_list in _fields(feature, 1):
-                        for value in _fields(bytes_list, 1):
-                            values.setdefault(key.decode(), value)  # UnicodeDecodeError is a ValueError
+    for features in fields(data, 1):
+        for entry in fields(features, 1):
+            key, value = _parse_entry(entry)
+            if value is not None:
+                values.setdefault(key.decode(), value)  # UnicodeDecodeError is a ValueError
     return values
 
 
-def _fields(message: bytes, number: int) -> Iterator[bytes]:
-    """Yield the values of the length-delimited field `number` of a protobuf message, skipping all other fields."""
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        wire_type = tag & 7
-        if wire_type == 0:
-            _, end = _varint(message, position)
-        elif wire_type == 1:
-            end = position + 8
-        elif wire_type == 2:
-            length, position = _varint(message, position)
-            end = position + length
-        elif wire_type == 5:
-            end = position + 4
-        else:
-            raise ValueError(f"wire type {wire_type}")
-        if end > len(message):
-            raise ValueError("a field is longer than its message")
-        if tag == number << 3 | 2:
-            yield message[position:end]
-        position = end
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """Decode the base-128 integer at `position` to (value, position after it)."""
-    value = 0
-    for shift, byte in enumerate(message[position : position + 10]):
-        value |= (byte & 0x7F) << 7 * shift
-        if byte < 0x80:
-            return value, position + shift + 1
-    raise ValueError("an integer has no end")
+def _parse_entry(entry: bytes) -> tuple[bytes, bytes | None]:
+    """A feature's key, and the first of its values that are bytes; each part of an entry is walked once."""
+    key, first = b"", None
+    for field in walk(entry):
+        if (field.number, field.wire_type) == (1, BYTES):
+            key = field.data
+        elif (field.number, field.wire_type) == (2, BYTES):
+            for bytes_list in fields(field.data, 1):
+                for value in fields(bytes_list, 1):
+                    first = value if first is None else first
+    return key, first
 
 
 def _text(value: bytes) -> str | None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from monet_cyclegan import __version__
+from monet_cyclegan.config import check_types
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.evaluation import fidelity
 from monet_cyclegan.evaluation.report import noting_changes, render_report
@@ -82,7 +83,8 @@ def make_folder(key: str, folder: str) -> Path:
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Refuse settings that don't go together."""
+    """Refuse settings of a wrong type, or that don't go together."""
+    check_types(cfg)
     if not cfg.features:
         raise UserError("features=none scores nothing here: choose inception or efficientnet_lite0")
     if cfg.ckpt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from monet_cyclegan.data.files import open_files
 from monet_cyclegan.data.pairs import to_tensor
@@ -24,6 +22,7 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.metrics.jpeg import jpeg_round_trip
 from monet_cyclegan.progress import track
 from monet_cyclegan.randomness import generator
+from monet_cyclegan.untrusted.picture_opening import open_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -196,7 +195,7 @@ def _is_plain(encoded: bytes, image: np.ndarray) -> bool:
     """Whether Pillow alone, without the care that we take, decodes a file to the same image."""
     if not encoded:
         return False
-    with Image.open(io.BytesIO(encoded)) as opened:
+    with open_picture(encoded, "") as (opened, _):
         return np.array_equal(np.asarray(opened.convert("RGB")), image)
 
 

@@ -8,17 +8,22 @@ takes the generator of the other direction into the same file.
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 import torch
 
-from monet_cyclegan.checkpoint import assemble
+from monet_cyclegan.assembly import assemble, first_line
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.untrusted.bounded import is_file
+from monet_cyclegan.untrusted.pickle_walk import Claim, Harmful
+from monet_cyclegan.untrusted.torch_archive import old_structure, structure
 from monet_cyclegan.weights import Description, save_weights
 
 if TYPE_CHECKING:
@@ -65,17 +70,27 @@ def main(arguments: Sequence[str]) -> None:
 
 def load_state(path: Path) -> dict[str, Any]:
     """Read a .pth file's state dict, running nothing of it; UserError if it is none."""
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"no file at {path}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            found = structure(file, size) if is_zipfile(file) else old_structure(file, size)
+        _check_state(found, path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (Harmful, pickle.UnpicklingError) as error:
         raise UserError(f"{path} holds more than tensors, so it was not loaded: it may be harmful") from error
+    except UserError:
+        raise
     except Exception as error:  # torch's own errors differ by file
-        raise UserError(f"{path} is no .pth file of weights") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f"{path} is no .pth file of weights: {first_line(error)}") from error
+
+
+def _check_state(found: Any, path: Path) -> None:
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(value, Claim) for name, value in found.items()
+    ):
         raise UserError(f"{path} is no state dict: it holds something else than named tensors")
-    return state
 
 
 def convert(state: dict[str, Tensor], name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -93,7 +108,7 @@ def convert(state: dict[str, Tensor], name: str) -> tuple[dict[str, Any], dict[s
                 config = {
                     "_target_": "monet_cyclegan.networks.resnet.ResNetGenerator",
                     "num_residual_blocks": blocks,
-                    "base_channels": given["model.1.weight"].shape[0],
+                    "base_channels": next(iter(given["model.1.weight"].shape), 0),
                 }
                 ours = {new: given[old] for old, new in names.items()}
                 ours["decoder.6.bias"] = given[_last_bias(blocks)]

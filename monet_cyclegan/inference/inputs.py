@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from monet_cyclegan.data.files import Folder, open_files
-from monet_cyclegan.errors import UserError
+from monet_cyclegan.data.files import Archive, Folder, open_files
+from monet_cyclegan.errors import UserError, one_line
 from monet_cyclegan.pictures import HEIC_SUFFIXES, READABLE_SUFFIXES
+from monet_cyclegan.untrusted.bounded import home_expanded, kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from monet_cyclegan.data.files import Files
 
 PICTURE_SUFFIXES = READABLE_SUFFIXES | HEIC_SUFFIXES
+_SEPARATORS = os.sep + (os.altsep or "")
 COMPETITION_NAME = "images.zip"  # what the competition wants to be handed in
 
 
@@ -30,12 +33,11 @@ class Job(NamedTuple):
     @property
     def source(self) -> str:
         """What messages call the picture."""
-        return self.files.where(self.name)
+        return one_line(self.files.where(self.name))
 
     def read(self) -> bytes:
         """The file's bytes; UserError that names it if they can't be read."""
-        with self.files.open(self.name) as file:
-            return file.read()
+        return self.files.read(self.name)
 
 
 class Inputs(NamedTuple):
@@ -56,11 +58,14 @@ def find_jobs(source: str, target: Path, suffix: str = "") -> Inputs:
     Raises:
         UserError: no such input, no pictures in it, an output of another kind than the input, or in its place.
     """
-    path = Path(source).expanduser()
-    if path.is_file() and not _is_zip(path):
+    path = home_expanded(source)
+    found = kind(path)
+    if found == "file" and not _is_zip(path):
         inputs = Inputs([_single_job(path, target, suffix)], Counter())
-    elif path.exists():
+    elif found in ("file", "folder"):
         inputs = _many_jobs(open_files(path), None, source, target, suffix)
+    elif found == "other":
+        raise UserError(f"input={source} is no file or folder, but a pipe or a device")
     elif glob.has_magic(source):
         root, names = _matches(str(path))
         inputs = _many_jobs(Folder(root), names, source, target, suffix)
@@ -82,7 +87,7 @@ def _is_zip(path: Path) -> bool:
 def _single_job(path: Path, target: Path, suffix: str) -> Job:
     if _is_zip(target):
         raise UserError(f"output={target} holds many pictures: give a folder, a zip or a pattern, not input={path}")
-    if target.suffix and not target.is_dir():
+    if target.suffix and kind(target) != "folder":
         check_suffix("output", target)
         place = target
     else:
@@ -91,21 +96,28 @@ def _single_job(path: Path, target: Path, suffix: str) -> Job:
 
 
 def _many_jobs(files: Files, names: list[str] | None, source: str, target: Path, suffix: str) -> Inputs:
-    if not _is_zip(target) and (target.is_file() or target.suffix.lower() in PICTURE_SUFFIXES):
+    if not _is_zip(target) and (kind(target) == "file" or target.suffix.lower() in PICTURE_SUFFIXES):
         raise UserError(f"output={target} is a file but input={source} holds many pictures: give a folder or a zip")
-    inside = target.resolve()  # the last run's output is no input, unless it lies right among them
-    apart = isinstance(files, Folder) and inside != files.path.resolve()
+    if isinstance(files, Archive) and _real(target) == _real(files.path):
+        raise UserError(f"output={target} would overwrite its own input: give another place")
+    inside = _real(target)  # the last run's output is no input, unless it lies right among them
+    apart = isinstance(files, Folder) and inside != _real(files.path)
     listed = [
         name
         for name in (files.names() if names is None else names)
-        if not (apart and (files.path / name).resolve().is_relative_to(inside))  # type: ignore[attr-defined]
+        if not (apart and _real(files.path / name).is_relative_to(inside))  # type: ignore[attr-defined]
     ]
     pictures = [name for name in listed if Path(name).suffix.lower() in PICTURE_SUFFIXES]
     if not pictures:
         raise UserError(f"no pictures in input={source}: looked for {', '.join(sorted(PICTURE_SUFFIXES))}")
     place = _places(target, suffix)
-    others = Counter(Path(name).suffix.lower() or "without a suffix" for name in {*listed} - {*pictures})
+    others = Counter(map(_suffix_to_tell, {*listed} - {*pictures}))
     return Inputs([Job(files, name, place(name)) for name in pictures], others)
+
+
+def _suffix_to_tell(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    return (suffix if suffix.isprintable() and len(suffix) <= 20 else "of odd names") or "without a suffix"
 
 
 def _places(target: Path, suffix: str) -> Callable[[str], Path]:
@@ -129,15 +141,29 @@ def _matches(pattern: str) -> tuple[Path, list[str]]:
     parts = Path(pattern).parts
     fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:fixed])
-    found = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - it takes absolute ones too
-    if not any(path.is_file() for path in found):
+    found = {path.relative_to(root).as_posix() for path in _expand(pattern) if kind(path) == "file"}
+    if not found:
         raise UserError(f"input={pattern} matches no file")
-    return root, sorted(path.relative_to(root).as_posix() for path in found if path.is_file())
+    return root, sorted(found)
+
+
+def _expand(pattern: str) -> Iterator[Path]:
+    """What a pattern names; unlike glob's, ** follows no links to folders, which would lead in circles."""
+    before, stars, after = pattern.partition("**")
+    separate = stars and (not before or before[-1] in _SEPARATORS) and (not after or after[0] in _SEPARATORS)
+    if not separate:
+        yield from map(Path, glob.glob(pattern))  # noqa: PTH207 - it takes absolute ones too
+        return
+    rest = after.lstrip(_SEPARATORS) or "*"
+    for start in glob.glob(before) if before else [""]:  # noqa: PTH207
+        for folder, inner, _ in os.walk(start or "."):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            yield from _expand(os.path.join(glob.escape(folder if start else os.path.relpath(folder)), rest))  # noqa: PTH118
 
 
 def _refuse_clashes(jobs: Iterable[Job], target: Path) -> None:
-    sources = {(job.files.path / job.name).resolve() for job in jobs if isinstance(job.files, Folder)}
-    overwritten = sources & {job.target.resolve() for job in jobs}
+    sources = {_real(job.files.path / job.name) for job in jobs if isinstance(job.files, Folder)}
+    overwritten = sources & {_real(job.target) for job in jobs}
     if overwritten:
         raise UserError(f"output={target} would overwrite {min(overwritten)}: give another place")
     first: dict[Path, Job] = {}
@@ -145,6 +171,11 @@ def _refuse_clashes(jobs: Iterable[Job], target: Path) -> None:
         other = first.setdefault(job.target, job)
         if other is not job:
             raise UserError(f"{other.source} and {job.source} would both become {job.target.name}: rename one")
+
+
+def _real(path: Path) -> Path:
+    """The path without links; unlike Path.resolve it takes links that lead in circles."""
+    return Path(os.path.realpath(path))
 
 
 def check_suffix(key: str, path: Path) -> None:

@@ -14,6 +14,7 @@ from monet_cyclegan.checkpoint import (
     saved_record,
 )
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.untrusted.bounded import is_file
 from monet_cyclegan.weights import Description, Record, find_weights, load_generator, read_description
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def open_model(name: str) -> Model:
     """
     path = find_weights(name)
     suffix = path.suffix.lower()
-    if suffix in (".safetensors", ".onnx") and not path.is_file():
+    if suffix in (".safetensors", ".onnx") and not is_file(path):
         raise UserError(f"no weights at {path}")
     if suffix == ".safetensors":
         return Model(read_description(path), partial(load_generator, path))

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from monet_cyclegan.assembly import first_line
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.models import Model
+from monet_cyclegan.inference.onnx_limits import check_graph, probe
 from monet_cyclegan.inference.portable import Portable, export_program
 from monet_cyclegan.weights import KEY, Description
 from monet_cyclegan.whole_file import whole_file
@@ -39,19 +41,26 @@ class OnnxGenerator(nn.Module):
             import onnxruntime
         except ImportError as error:
             raise UserError(f"{path}: ONNX files are run with {_NEEDED}") from error
-        data = path.read_bytes()
+        self.path = path
         try:
+            data = path.read_bytes()
+            check_graph(data)
+            probe(onnxruntime, data)
             # From memory: then nothing in the file can name another file to be read.
             self.session = onnxruntime.InferenceSession(data, providers=onnxruntime.get_available_providers())
         except Exception as error:  # the runtime's own errors share no class
-            raise UserError(f"{path} is no ONNX file that can be run ({str(error).splitlines()[0]})") from error
+            raise UserError(f"{path} is no ONNX file that can be run ({first_line(error)})") from error
         digest = np.frombuffer(hashlib.blake2b(data, digest_size=32).digest(), np.uint8)
         self.register_buffer("digest", torch.from_numpy(digest.copy()))  # so that its state tells it from others
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate images."""
         fed = ((images.float() + 1) / 2).clamp(0, 1).cpu().numpy()
-        (translated,) = self.session.run(None, {self.session.get_inputs()[0].name: fed})
+        try:
+            (translated,) = self.session.run(None, {"images": fed})
+        except Exception as error:  # as above; sizes may be computed, so some are found out only now
+            size = "x".join(map(str, images.shape[-2:]))
+            raise UserError(f"{self.path} can't translate an image of {size} ({first_line(error)})") from error
         return (torch.from_numpy(translated) * 2 - 1).to(images.device)
 
 

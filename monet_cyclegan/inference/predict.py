@@ -26,6 +26,7 @@ from monet_cyclegan.inference.translator import Translator
 from monet_cyclegan.inference.video import DEFAULT_SMOOTHING, VIDEO_SUFFIXES, translate_video
 from monet_cyclegan.pictures import READABLE_SUFFIXES, decode_picture
 from monet_cyclegan.progress import progress
+from monet_cyclegan.untrusted.bounded import home_expanded, kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,9 +107,9 @@ def predict(arguments: Sequence[str]) -> None:
     for key in ("ckpt", "input", "output"):
         if not options[key]:
             raise UserError(f"{key}= is missing: python predict.py ckpt=best.ckpt input=photo.jpg output=painting.png")
-    source, target = options["input"], Path(options["output"]).expanduser()
+    source, target = options["input"], home_expanded(options["output"])
     if Path(source).suffix.lower() in VIDEO_SUFFIXES:
-        predict_video(options, Path(source).expanduser(), target)
+        predict_video(options, home_expanded(source), target)
     else:
         predict_pictures(options, source, target)
 
@@ -148,10 +149,10 @@ def predict_video(options: Mapping[str, Any], source: Path, target: Path) -> Non
     Raises:
         UserError: no such clip, an output that is none, or settings that only pictures have.
     """
-    if not source.is_file():
+    if kind(source) != "file":
         raise UserError(f"input={source} does not exist: give a picture, a folder, a zip, a video or a pattern")
     if target.suffix.lower() not in VIDEO_SUFFIXES:
-        if target.suffix and not target.is_dir():
+        if target.suffix and kind(target) != "folder":
             choices = ", ".join(sorted(VIDEO_SUFFIXES))
             raise UserError(f"output={target} is no video but input={source} is: choose one of {choices}, or a folder")
         target = target / source.name
@@ -250,9 +251,9 @@ def grid_path(value: str, target: Path) -> Path | None:
     if value.lower() in ("", "false"):
         return None
     if value.lower() != "true":
-        check_suffix("grid", Path(value).expanduser())
-        return Path(value).expanduser()
-    if target.suffix and not target.is_dir():
+        check_suffix("grid", home_expanded(value))
+        return home_expanded(value)
+    if target.suffix and kind(target) != "folder":
         return target.with_name(f"{target.stem}_before_after.jpg")
     return target / "before_after.jpg"
 

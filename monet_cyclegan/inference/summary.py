@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from monet_cyclegan.errors import UserError
+from monet_cyclegan.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def tell(
     if not good:
         raise UserError(f"none of the {len(outcomes)} images in {source} could be translated")
     done = sum(not outcome.kept for outcome in good)
-    where = good[0].target if len(outcomes) == 1 else target
+    where = one_line(str(good[0].target if len(outcomes) == 1 else target))
     rate = f", {done / seconds:.1f} a second" if done > 1 else ""
     print(f"{direction}: {done:,} of {len(outcomes):,} images in {seconds:.1f} s{rate}: {where}")
     if len(good) > done:
@@ -43,7 +43,7 @@ def tell(
     notes = [(note, outcome) for outcome in good for note in outcome.notes]
     for note, count in Counter(note for note, _ in notes).most_common():
         first = next(outcome for text, outcome in notes if text == note)
-        print(f"{note}: {first.source}{f' and {count - 1:,} more' if count > 1 else ''}")
+        print(f"{note}: {one_line(first.source)}{f' and {count - 1:,} more' if count > 1 else ''}")
     if others:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(5))
-        print(f"files in {source} that are no pictures: {sum(others.values()):,} ({kinds})")
+        print(f"files in {one_line(source)} that are no pictures: {sum(others.values()):,} ({kinds})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -115,9 +115,11 @@ class ResNetGenerator(nn.Module):
             init_weights(self)
             return
         init_without_norm(self)
-        for block in self.blocks:  # whose sum is to be as large as one of them (arXiv:1901.09321 §3)
-            block.body[4].weight.mul_(len(self.blocks) ** -0.5)
-        self.decoder[-1].weight.mul_(FIRST_CHANGE if self.image_skip else FIRST_IMAGE)
+        blocks: Any = self.blocks
+        for block in blocks:  # whose sum is to be as large as one of them (arXiv:1901.09321 §3)
+            block.body[4].weight.mul_(len(blocks) ** -0.5)
+        last: Any = self.decoder[-1]
+        last.weight.mul_(FIRST_CHANGE if self.image_skip else FIRST_IMAGE)
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate images: (N, 3, H, W) in [-1, 1] -> (N, 3, H, W) in [-1, 1].

@@ -18,6 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from rich.table import Table
 
+from monet_cyclegan.redaction import redacted_override
 from monet_cyclegan.search.search import ERROR
 from monet_cyclegan.search.space import as_text, described, short_name
 from monet_cyclegan.study_storage import shown
@@ -138,7 +139,7 @@ class Report:
                 defaults.insert(0, f"/experiment/{override.value()}")
             elif key in _NOT_OF_A_RUN:
                 continue
-            elif override.is_delete():
+            elif override.is_delete() or redacted_override(text) != text:
                 left_out.append(text)
             elif self.is_group(key):
                 prefix = "" if override.is_add() else "override "

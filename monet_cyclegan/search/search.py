@@ -21,6 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from monet_cyclegan.errors import Interrupted, Pruned, UserError
+from monet_cyclegan.redaction import redacted_override
 from monet_cyclegan.search.space import described
 from monet_cyclegan.study_storage import open_storage, signs_of_life
 
@@ -83,7 +84,7 @@ def open_study(
         "sampler": sampler,
         "pruner": pruner,
     }
-    fixed = sorted(space.fixed)
+    fixed = sorted(map(redacted_override, space.fixed))
     try:
         study = optuna.create_study(directions=[StudyDirection[name.upper()] for name in search.directions], **shared)
     except optuna.exceptions.DuplicatedStudyError:

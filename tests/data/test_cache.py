@@ -126,7 +126,7 @@ def test_a_writing_cut_off_between_its_two_files_leaves_no_broken_cache(folder, 
 
     with monkeypatch.context() as patch:
         patch.setattr(cache.np, "save", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(UserError, match=r"data\.cache_dir=.*: can.t be written .*No space"):
             cached(FolderSource(folder), "disk", 16, tmp_path / "cache")
     again = CountingSource(folder)
     assert_same(images(cached(again, "disk", 16, tmp_path / "cache")), images(cached(again, "none", 16, "")))

@@ -91,7 +91,7 @@ def command(monkeypatch, capfd) -> Callable[..., Ended]:
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
     def main(cfg: Any) -> None:
-        with in_job(cfg, CONF, "evaluate"):
+        with in_job(CONF, "evaluate"):
             evaluate(cfg)
 
     def run(*arguments: str) -> Ended:

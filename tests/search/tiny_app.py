@@ -25,7 +25,7 @@ os.environ["REPOSITORY"] = str(Path(__file__).parents[2])  # whose conf/ tiny.ya
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="tiny")
 def main(cfg: DictConfig) -> float | tuple[float, ...]:
-    with in_job(cfg, CONF, "tiny"):
+    with in_job(CONF, "tiny"):
         return parabola(cfg)
 
 

@@ -1,0 +1,1 @@
+"""What strangers made, looked at within bounds before anything of it is used."""
