@@ -149,7 +149,7 @@ def test_the_number_of_workers_changes_nothing(uninterrupted, tmp_path):
     assert_goes_on_as_if_nothing_happened(fit(tmp_path, workers=2), uninterrupted)
 
 
-@pytest.mark.parametrize("batches", [1, 6, 7, BATCHES, 2 * BATCHES, EPOCHS * BATCHES - 1])
+@pytest.mark.parametrize("batches", [1, 6, 7, BATCHES, BATCHES + 1, 2 * BATCHES, EPOCHS * BATCHES - 1])
 def test_a_run_cut_off_after_a_batch_goes_on_to_the_same_weights(uninterrupted, tmp_path, batches):
     path = tmp_path / "cut.ckpt"
     assert fit(tmp_path, [KillAfter(batches, path)]) is None
@@ -196,6 +196,27 @@ def test_a_run_goes_on_from_the_best_checkpoint_saved_after_validation(uninterru
 
     assert fit(tmp_path, [*callbacks(), KillAfterEpoch(2)]) is None
     resumed = fit(tmp_path, callbacks(), ckpt_path=tmp_path / "best.ckpt", seed=1)
+    assert len(resumed[1]) == BATCHES
+    assert_goes_on_as_if_nothing_happened(resumed, uninterrupted)
+
+
+class KillInValidation(Callback):
+    """Save a checkpoint and die after a batch of the second validation."""
+
+    def __init__(self, batch, path):
+        self.batch, self.path = batch, path
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if pl_module.batches_done == 2 * BATCHES and dataloader_idx == self.batch:
+            trainer.save_checkpoint(self.path)
+            raise KilledError
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_a_run_cut_off_within_a_validation_goes_on_to_the_same_weights(uninterrupted, tmp_path, batch):
+    path = tmp_path / "cut.ckpt"
+    assert fit(tmp_path, [KillInValidation(batch, path)]) is None
+    resumed = fit(tmp_path, ckpt_path=path, seed=1)
     assert len(resumed[1]) == BATCHES
     assert_goes_on_as_if_nothing_happened(resumed, uninterrupted)
 

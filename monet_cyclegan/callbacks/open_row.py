@@ -1,4 +1,4 @@
-"""The row of the log that a checkpoint in the middle of an epoch comes before, so that no resumed curve has a gap."""
+"""What of the log a checkpoint in the middle of an epoch has to carry, so that no resumed curve has a gap."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 class OpenRow(Callback):
     """Put a batch's scalars into a checkpoint that is saved at its end, and log them first where that is gone on with.
 
-    Lightning hands them to the loggers only after all callbacks have seen the end of the batch. It stands before the
-    callbacks that save.
+    Lightning hands them to the loggers only after all callbacks have seen the end of the batch. Within an epoch it also
+    repeats what some batches alone log, such as a lazy penalty. This callback stands before those that save.
     """
 
     def __init__(self) -> None:
         self._open = False
         self._left: dict[str, Any] | None = None
+        self._repeated: dict[str, float] = {}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Find what was left to be logged."""
+        """Find what was left to be logged, and what is to be repeated."""
         self._left = checkpoint.get(KEY, {}).get("open_row")
+        self._repeated = dict(checkpoint.get(KEY, {}).get("repeated", {}))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log it; a logger that has it already gets the same again, at the same step."""
@@ -38,9 +40,12 @@ class OpenRow(Callback):
         """From now on the row is open."""
         self._open = True
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """It was logged."""
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """It was logged; the first one that a resumed run sees finds what its epoch had logged before."""
         self._open = False
+        if self._repeated and batch_idx > 0:
+            pl_module.log_dict(self._repeated)  # under this hook, so that a training step's own values win
+        self._repeated = {}
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """It was logged."""
@@ -51,11 +56,13 @@ class OpenRow(Callback):
         self._open = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add an open row, if this batch has one."""
+        """Add what the epoch has logged so far, and an open row, if this batch has one."""
+        if not self._open:
+            return
+        # What Lightning is about to log; it has no public name for it.
+        scalars = {name: float(value) for name, value in trainer._logger_connector.metrics["log"].items()}
+        ours = checkpoint.setdefault(KEY, {})
+        ours["repeated"] = scalars
         batches = int(pl_module.batches_done)  # type: ignore[arg-type]
-        if self._open and batches % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            # What Lightning is about to log; it has no public name for it.
-            scalars = {name: float(value) for name, value in trainer._logger_connector.metrics["log"].items()}
-            if scalars:
-                metrics = {**scalars, "epoch": trainer.current_epoch}
-                checkpoint.setdefault(KEY, {})["open_row"] = {"step": batches - 1, "metrics": metrics}
+        if scalars and batches % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            ours["open_row"] = {"step": batches - 1, "metrics": {**scalars, "epoch": trainer.current_epoch}}

@@ -87,19 +87,22 @@ class Harness:
         self.expected = final_state(folder / "runs" / "undisturbed")
 
     def run(self, name: str, *more: str, resume: bool = False, **spec: Any) -> dict[str, Any]:
-        """Run train.py in a folder of this name."""
+        """Run train.py in a folder of this name; a key alone among the arguments leaves its setting out."""
         folder, log = self.folder / "runs" / name, self.folder / f"{name}.log"
         where = {"folder": str(folder), "log": str(log), "resume": resume}
-        line = json.dumps({"overrides": [*self.arguments, *more], **where, **spec})
+        given = {text.partition("=")[0] for text in more}
+        others = [text for text in self.arguments if text.partition("=")[0] not in given]
+        settings = [text for text in more if "=" in text or text.startswith("~")]
+        line = json.dumps({"overrides": [*others, *settings], **where, **spec})
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def go_on(self, name: str) -> dict[str, Any]:
+    def go_on(self, name: str, *more: str) -> dict[str, Any]:
         """The command that people would give, whether there is a checkpoint already or not."""
-        return self.run(name, resume=True)
+        return self.run(name, *more, resume=True)
 
     def log(self, name: str) -> str:
         """All that was printed."""
@@ -114,11 +117,11 @@ class Harness:
         share = random.Random(case.occasion).uniform(0.2, 1.0)
         return self.run(name, kill_after=share * self.seconds)
 
-    def differences(self, name: str) -> list[str]:
-        """What of a finished run isn't as in the undisturbed one."""
+    def differences(self, name: str, other: str = "undisturbed") -> list[str]:
+        """What of a finished run isn't as in the undisturbed one, or in another."""
         found = final_state(self.folder / "runs" / name)
-        keys = sorted({*found, *self.expected})
-        return [key for key in keys if not _same(found.get(key), self.expected.get(key))]
+        expected = self.expected if other == "undisturbed" else final_state(self.folder / "runs" / other)
+        return [key for key in sorted({*found, *expected}) if not _same(found.get(key), expected.get(key))]
 
     def close(self) -> None:
         """End the server."""
