@@ -35,14 +35,18 @@ def write(
     device: str = "cpu",
     packages: Sequence[str] = ("torch", "lightning"),
     output: Path = DEFAULT_OUTPUT,
+    program: str = "",
 ) -> Path:
-    """Write ``output``, or ``results/<name>.json``; ``summary`` are the lines of the table: what, and its figure."""
+    """Write ``output``, or ``results/<name>.json``; ``summary`` are the lines of the table: what, and its figure.
+
+    ``program`` is what was called, if it isn't ``-m benchmarks.<name>``.
+    """
     default = FOLDER / f"{name}{'_gpu' if device.startswith('cuda') else ''}.json"
     path = default if output == DEFAULT_OUTPUT else output
     arguments = [argument for argument in sys.argv[1:] if not argument.startswith("output=")]
     report = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": " ".join([f"python -m benchmarks.{name}", *arguments]),
+        "command": " ".join([f"python {program or f'-m benchmarks.{name}'}", *arguments]),
         "device": device_name(device),
         "load": os.getloadavg()[0],
         "versions": {package: version(package) for package in packages},

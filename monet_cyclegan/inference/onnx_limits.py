@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 30
 MOST_NODES = 5000
 # What the export of our generators consists of, which tests/strangers/test_weights_corpus.py holds.
-OPERATIONS = {"Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Gather"}
+OPERATIONS = {"Add", "Atanh", "AveragePool", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Gather"}
 OPERATIONS |= {"InstanceNormalization", "LeakyRelu", "Min", "Mod", "Mul", "Pad", "Range", "Relu", "Reshape", "Resize"}
 OPERATIONS |= {"Shape", "Squeeze", "Sub", "Tanh"}
 _ITEM_SIZES = {1: 4, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}  # float32, int32, int64, bool, float16, float64

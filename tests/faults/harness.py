@@ -1,6 +1,6 @@
 """Kill runs at named points and at random, go on with the same command, and compare with a run that nobody disturbed.
 
-python tests/faults/harness.py prints the table of all cases.
+python tests/faults/harness.py prints the table of all cases, and writes it into benchmarks/results/kills.json.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,12 +166,41 @@ def _same(left: Any, right: Any) -> bool:
     return type(left) is type(right) and left == right
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Print the table of all cases, and write it down."""
+    from benchmarks import results
+
+    began = time.monotonic()
+    rows = []
     with tempfile.TemporaryDirectory() as place:
         harness = Harness(Path(place))
         print("| killed at | occasion | resumed equal |\n|---|---|---|")
         for number, case in enumerate([*NAMED, *RANDOM]):
             killed, resumed = harness.kill(str(number), case), harness.go_on(str(number))
             equal = resumed["status"] == 0 and not harness.differences(str(number))
+            rows.append([case.point, case.occasion, killed["status"], equal])
             print(f"| {case.point} | {case.occasion} | {'yes' if equal else 'NO'} |", flush=True)
         harness.close()
+    summary = [
+        (f"killed {'at random moments' if random else 'at named points'}, resumed equal", _share(some))
+        for random, some in ((False, rows[: len(NAMED)]), (True, rows[len(NAMED) :]))
+    ]
+    summary += [
+        (
+            f"killed when {point}: first, second, last time",
+            ", ".join("yes" if row[3] else "NO" for row in rows if row[0] == point),
+        )
+        for point in POINTS
+    ]
+    summary.append(("seconds for all", f"{time.monotonic() - began:.0f}"))
+    results.write("kills", summary, {"rows": rows}, program="tests/faults/harness.py")
+    return 0 if all(equal for *_, equal in rows) else 1
+
+
+def _share(rows: list[list[Any]]) -> str:
+    return f"{sum(equal for *_, equal in rows)} of {len(rows)}"
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(HERE.parents[1]))
+    sys.exit(main())

@@ -126,7 +126,9 @@ def main(arguments: Sequence[str]) -> int:
             (f"inputs to {name}, nothing found", f"{done.inputs:,} in {done.seconds:.0f} s")
             for name, done in runs.items()
         ]
-        results.write("fuzz", summary, {}, packages=("atheris",), output=options["output"])
+        results.write(
+            "fuzz", summary, {}, packages=("atheris",), output=options["output"], program="tests/strangers/fuzz.py"
+        )
     return 1 if failed else 0
 
 

@@ -11,7 +11,7 @@ from cases import Case, mistakes, run_case
 from corpus_weights import CASES
 
 from monet_cyclegan.inference.onnx_limits import OPERATIONS
-from monet_cyclegan.networks import UNetGenerator
+from monet_cyclegan.networks import ResNetGenerator, UNetGenerator
 from monet_cyclegan.weights import Description
 
 
@@ -36,8 +36,11 @@ def test_the_operations_that_are_let_in_are_those_that_the_export_writes(tmp_pat
     options = {"num_levels": 2, "base_channels": 2, "upsampling": "resize"}
     description = Description({"_target_": "monet_cyclegan.networks.unet.UNetGenerator", **options}, ("a_to_b",))
     write_onnx(tmp_path / "x.onnx", UNetGenerator(**options).eval(), description, half=True)
-    open_onnx(tmp_path / "x.onnx")
+    skipping = ResNetGenerator(1, 2, norm="none", image_skip=True)
+    write_onnx(tmp_path / "y.onnx", skipping.eval(), description)
+    for name in ("x.onnx", "y.onnx"):
+        open_onnx(tmp_path / name)
     # The other one is a ResNet with transposed convolutions, in float32.
-    files = [made_onnx.exported(), (tmp_path / "x.onnx").read_bytes()]
+    files = [made_onnx.exported(), *((tmp_path / name).read_bytes() for name in ("x.onnx", "y.onnx"))]
     written = {node.op_type for data in files for node in onnx.load_from_string(data).graph.node}
     assert written == OPERATIONS
