@@ -124,13 +124,15 @@ def seeds_safetensors() -> list[bytes]:
     """Small files."""
     described = {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}
     headers = [{"x": described, "__metadata__": {"a": "b"}}, {}, {"__metadata__": {}}]
-    return [made.safetensors(header, b"\0" * (8 if "x" in header else 0)) for header in headers]
+    whole = [made.safetensors(header, b"\0" * (8 if "x" in header else 0)) for header in headers]
+    return [*whole, *(json.dumps(header).encode() for header in headers)]
 
 
 def feed_safetensors(data: bytes) -> None:
-    """The header of a safetensors file."""
-    with contextlib.suppress(ValueError):
-        check_header(io.BytesIO(data), len(data))
+    """The header of a safetensors file, as it stands and with its right length in front."""
+    for file in (data, struct.pack("<Q", len(data)) + data + bytes(8)):
+        with contextlib.suppress(ValueError):
+            check_header(io.BytesIO(file), len(file))
 
 
 def seeds_description() -> list[bytes]:
