@@ -13,9 +13,10 @@ from lightning.pytorch.callbacks import Timer
 from monet_cyclegan.bad_steps import StepLog, one_or_nan, skipped_unless_finite
 from monet_cyclegan.clipping import gradient_norm
 from monet_cyclegan.compilation import begin_step, check_mode, compiled
+from monet_cyclegan.diff_augment import mean_sign
 from monet_cyclegan.ema import EMA
 from monet_cyclegan.image_pool import ImagePool
-from monet_cyclegan.losses import cycle_loss, identity_loss
+from monet_cyclegan.losses import consistency_loss, cycle_loss, identity_loss
 from monet_cyclegan.processes import gather
 from monet_cyclegan.randomness import reseed_torch
 from monet_cyclegan.schedules import constant, progress
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from monet_cyclegan.diff_augment import DiffAugment
     from monet_cyclegan.losses import AdversarialLoss
     from monet_cyclegan.penalties import GradientPenalty
 
@@ -36,17 +38,25 @@ Terms = dict[str, "Tensor"]  # named scalars, weighted: their sum is minimised
 HISTORIES = "image_histories"  # of a checkpoint that several processes wrote
 
 
-def discriminate(disc: nn.Module, images: Tensor) -> list[Tensor]:
+def discriminate(disc: nn.Module, images: Tensor, augment: nn.Module | None = None) -> list[Tensor]:
     """The one gate to a discriminator, so that real, fake and penalised images go the same way."""
-    return disc(images)
+    return disc(images if augment is None else augment(images))
 
 
 def translate(
-    gen_ab: nn.Module, gen_ba: nn.Module, real_a: Tensor, real_b: Tensor, *, cycle: bool, identity: bool
+    gen_ab: nn.Module,
+    gen_ba: nn.Module,
+    real_a: Tensor,
+    real_b: Tensor,
+    *,
+    cycle: bool,
+    identity: bool,
+    cycle_noise: float = 0.0,
 ) -> Images:
     """Translate both ways; with ``cycle`` also back, with ``identity`` also what is of the target domain already.
 
-    Translation and identity share one forward pass, for speed: instance norm looks at each image alone.
+    Translation and identity share one forward pass, for speed: instance norm looks at each image alone. Noise on the
+    way back drowns what a translation would hide of its source (Bashkirova et al. 2019, arXiv:1908.01517).
     """
     extra: Images = {}
     if identity:
@@ -56,8 +66,12 @@ def translate(
     else:
         fake_b, fake_a = gen_ab(real_a), gen_ba(real_b)
     if cycle:
-        extra |= {"rec_a": gen_ba(fake_b), "rec_b": gen_ab(fake_a)}
+        extra |= {"rec_a": gen_ba(_noisy(fake_b, cycle_noise)), "rec_b": gen_ab(_noisy(fake_a, cycle_noise))}
     return {"fake_a": fake_a, "fake_b": fake_b, **extra}
+
+
+def _noisy(images: Tensor, deviation: float) -> Tensor:
+    return (images + deviation * torch.randn_like(images)).clamp(-1, 1) if deviation > 0 else images
 
 
 class CycleGAN(LightningModule):
@@ -77,6 +91,11 @@ class CycleGAN(LightningModule):
         lambda_adv: weight of the adversarial loss.
         lambda_cycle: weight of the cycle loss.
         lambda_identity: weight of the identity loss, absolute: the paper's 0.5 times 10 is 5.
+        lambda_consistency: weight of the consistency loss of an image and its translation, both made smaller.
+        consistency_factor: how many times smaller.
+        identity_schedule: factor of the identity loss as a function of the finished share of the training.
+        cycle_noise: deviation of the noise on translations before they are translated back, of values in [-1, 1].
+        augment: makes what augments the images that a discriminator sees; called twice; None for nothing.
         pool_size: generated images kept for the discriminators, 0 for none.
         penalties: gradient penalties on the discriminators, by name.
         clip: gradient clipping, in place on parameters; None for none.
@@ -101,6 +120,11 @@ class CycleGAN(LightningModule):
         lambda_adv: float = 1.0,
         lambda_cycle: float = 10.0,
         lambda_identity: float = 5.0,
+        lambda_consistency: float = 0.0,
+        consistency_factor: int = 8,
+        identity_schedule: Callable[[float], float] = constant,
+        cycle_noise: float = 0.0,
+        augment: Callable[[], DiffAugment] | None = None,
         pool_size: int = 50,
         penalties: Mapping[str, GradientPenalty] | None = None,
         clip: Callable[[Iterable[nn.Parameter]], Tensor] | None = None,
@@ -111,14 +135,19 @@ class CycleGAN(LightningModule):
     ):
         super().__init__()
         check_mode(compile)
-        if not (
-            min(lambda_adv, lambda_cycle, lambda_identity) >= 0 and lambda_adv + lambda_cycle + lambda_identity > 0
-        ):
-            weights = {"lambda_adv": lambda_adv, "lambda_cycle": lambda_cycle, "lambda_identity": lambda_identity}
+        weights = {"lambda_adv": lambda_adv, "lambda_cycle": lambda_cycle, "lambda_identity": lambda_identity}
+        weights["lambda_consistency"] = lambda_consistency
+        if not (min(weights.values()) >= 0 and sum(weights.values()) > 0):
             raise ValueError(f"the weights of the losses must be 0 or more, and not all 0, got {weights}")
+        if cycle_noise < 0:
+            raise ValueError(f"cycle_noise must be 0 or more, got {cycle_noise}")
+        if consistency_factor < 1:
+            raise ValueError(f"consistency_factor must be at least 1, got {consistency_factor}")
         self.automatic_optimization = False
         self.gen_ab, self.gen_ba = generator(), generator()
         self.disc_a, self.disc_b = discriminator(), discriminator()
+        self.augment_a = augment() if augment else None
+        self.augment_b = augment() if augment else None
         self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
         self.ema_ab = EMA(self.gen_ab, ema_decay) if ema_decay > 0 else None
         self.ema_ba = EMA(self.gen_ba, ema_decay) if ema_decay > 0 else None
@@ -127,6 +156,9 @@ class CycleGAN(LightningModule):
         self.lr, self.lr_disc = lr, lr if lr_disc is None else lr_disc
         self.schedule = schedule
         self.lambda_adv, self.lambda_cycle, self.lambda_identity = lambda_adv, lambda_cycle, lambda_identity
+        self.lambda_consistency, self.consistency_factor = lambda_consistency, consistency_factor
+        self.identity_schedule = identity_schedule
+        self.cycle_noise = cycle_noise
         self.penalties = dict(penalties or {})
         self.clip = clip or gradient_norm
         self.step_logs = {"gen": StepLog(), "disc": StepLog()}  # for whoever looks for steps that were skipped
@@ -136,6 +168,11 @@ class CycleGAN(LightningModule):
         self.compile_mode = compile
         self.generators_pass = compiled(self.translate_and_judge, compile)
         self.discriminators_pass = compiled(self.discriminator_losses, compile)
+
+    @property
+    def augments(self) -> dict[str, DiffAugment | None]:
+        """What augments the images that each discriminator sees."""
+        return {"a": self.augment_a, "b": self.augment_b}
 
     @property
     def evaluation_generators(self) -> tuple[nn.Module, nn.Module]:
@@ -187,20 +224,24 @@ class CycleGAN(LightningModule):
         reseed_torch(self.seed, self.current_epoch, batch_idx, self.global_rank)
         begin_step(self.compile_mode)
         step = self.batches_done
-        factor = self.learning_rate_factor()
+        share = self.finished_share()
+        factor = self.schedule(share)
         real_a, real_b = (batch[name].contiguous(memory_format=self.memory_format) for name in ("a", "b"))
         opt_gen, opt_disc = self.optimizers()  # type: ignore[attr-defined]
 
         with self.toggled_optimizer(opt_gen):
             fake_a, fake_b, gen_terms = self.generators_pass(real_a, real_b)
+            gen_terms = self.with_identity_weight(gen_terms, self.identity_schedule(share))
             grad_norm_gen = self.optimize(opt_gen, gen_terms, self.lr * factor, self.step_logs["gen"])
 
         with self.toggled_optimizer(opt_disc):
             fake_a, fake_b = self.pool_a.query(fake_a), self.pool_b.query(fake_b)
-            disc_terms = self.discriminators_pass(real_a, real_b, fake_a, fake_b)
+            disc_terms, signs = self.discriminators_pass(real_a, real_b, fake_a, fake_b)
             penalties = self.penalty_terms(real_a, real_b, fake_a, fake_b, step)
             all_terms, step_log = {**disc_terms, **penalties}, self.step_logs["disc"]
             grad_norm_disc = self.optimize(opt_disc, all_terms, self.lr_disc * factor, step_log)
+        for name, sign in signs.items():
+            self.augments[name].adapt(sign, len(real_a) * self.trainer.world_size)  # type: ignore[union-attr]
 
         if self.ema_ab is not None and self.ema_ba is not None:
             self.ema_ab.update(self.gen_ab, step)
@@ -213,42 +254,59 @@ class CycleGAN(LightningModule):
             scalars = {**gen_terms, **disc_terms, "grad_norm_gen": grad_norm_gen, "grad_norm_disc": grad_norm_disc}
             self.log_dict({f"train/{name}": scalar.detach() for name, scalar in scalars.items()})
             self.log_dict({"train/lr": self.lr * factor, "train/lr_disc": self.lr_disc * factor})
+            self.log_dict({f"train/augment_{name}": self.augments[name].probability for name in signs})  # type: ignore[union-attr]
             totals = {"train/gen": total(gen_terms).detach(), "train/disc": total(disc_terms).detach()}
             self.log_dict(totals)
 
     def translate_and_judge(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, Terms]:
         """What the generators' step computes: fakes of A and of B, and the losses."""
         wanted = {"cycle": self.lambda_cycle > 0, "identity": self.lambda_identity > 0}
-        images = translate(self.gen_ab, self.gen_ba, real_a, real_b, **wanted)
+        images = translate(self.gen_ab, self.gen_ba, real_a, real_b, **wanted, cycle_noise=self.cycle_noise)
         return images["fake_a"], images["fake_b"], self.generator_losses(real_a, real_b, images)
 
     def generator_losses(self, real_a: Tensor, real_b: Tensor, images: Images) -> Terms:
         """Adversarial, cycle and identity losses of both generators (arXiv:1703.10593 eq. 1, 2, 3 and §5.2)."""
         terms: Terms = {}
+        sources = {"a": real_b, "b": real_a}
         for name, real, disc in (("a", real_a, self.disc_a), ("b", real_b, self.disc_b)):
             if self.lambda_adv > 0:
-                logits = discriminate(disc, images[f"fake_{name}"])
+                logits = discriminate(disc, images[f"fake_{name}"], self.augments[name])
                 terms[f"adv_{name}"] = self.lambda_adv * self.adversarial_loss.generator(logits)
             if self.lambda_cycle > 0:
                 terms[f"cycle_{name}"] = self.lambda_cycle * cycle_loss(images[f"rec_{name}"], real)
             if self.lambda_identity > 0:
                 terms[f"identity_{name}"] = self.lambda_identity * identity_loss(images[f"idt_{name}"], real)
+            if self.lambda_consistency > 0:
+                loss = consistency_loss(images[f"fake_{name}"], sources[name], self.consistency_factor)
+                terms[f"consistency_{name}"] = self.lambda_consistency * loss
         return terms
 
-    def discriminator_losses(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
-        """Adversarial losses of both discriminators."""
+    def with_identity_weight(self, terms: Terms, factor: float) -> Terms:
+        """The same with the identity losses multiplied; not in what is compiled, which would be compiled for each."""
+        if factor == 1 or self.lambda_identity == 0:
+            return terms
+        return {name: factor * term if name.startswith("identity_") else term for name, term in terms.items()}
+
+    def discriminator_losses(
+        self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor
+    ) -> tuple[Terms, dict[str, Tensor]]:
+        """Adversarial losses of both discriminators, and E[sign(D)] on real images where augmentation goes by it."""
         terms: Terms = {}
+        signs: dict[str, Tensor] = {}
         for name, disc, real, fake in (("a", self.disc_a, real_a, fake_a), ("b", self.disc_b, real_b, fake_b)):
             # One forward pass for both: each image is judged alone.
-            logits = [scale.split([len(real), len(fake)]) for scale in discriminate(disc, torch.cat([real, fake]))]
+            judged = discriminate(disc, torch.cat([real, fake]), self.augments[name])
+            logits = [scale.split([len(real), len(fake)]) for scale in judged]
             real_logits, fake_logits = zip(*logits, strict=True)
             terms[f"disc_{name}"] = self.adversarial_loss.discriminator(real_logits, fake_logits)
-        return terms
+            if getattr(self.augments[name], "target", None) is not None:
+                signs[name] = mean_sign(real_logits, self.adversarial_loss.boundary)
+        return terms, signs
 
     def penalty_terms(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor, step: int) -> Terms:
         """The gradient penalties due at ``step``; never compiled, since compilers don't differentiate twice."""
         return {
-            f"{key}_{name}": penalty(partial(discriminate, disc), real, fake)
+            f"{key}_{name}": penalty(partial(discriminate, disc, augment=self.augments[name]), real, fake)
             for name, disc, real, fake in (("a", self.disc_a, real_a, fake_a), ("b", self.disc_b, real_b, fake_b))
             for key, penalty in self.penalties.items()
             if penalty.due(step)
@@ -270,18 +328,18 @@ class CycleGAN(LightningModule):
         step_log.add(terms, norm, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
         return norm
 
-    def learning_rate_factor(self) -> float:
-        """The schedule at the finished share of the training: of its batches or of ``trainer.max_time``."""
+    def finished_share(self) -> float:
+        """Which share of the training is done, in [0, 1]: of its batches or of ``trainer.max_time``."""
         trainer = self.trainer
         epochs = float("inf") if trainer.max_epochs in (None, -1) else trainer.max_epochs
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
         remaining = timer.time_remaining() if timer else None
         if timer is None or remaining is None:
-            return self.schedule(progress(self.batches_done, trainer.num_training_batches * epochs))
+            return progress(self.batches_done, trainer.num_training_batches * epochs)
         elapsed = timer.time_elapsed()
         share = progress(self.batches_done, trainer.num_training_batches * epochs, elapsed, elapsed + remaining)
-        return self.schedule(trainer.strategy.broadcast(share) if trainer.world_size > 1 else share)
+        return trainer.strategy.broadcast(share) if trainer.world_size > 1 else share
 
     def validation_step(self, batch: Images, batch_idx: int, dataloader_idx: int = 0) -> Images:
         """Translate held-out images of A (first loader) or of B (second) for whoever measures them."""

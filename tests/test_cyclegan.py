@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from monet_cyclegan.callbacks.progress_bar import ProgressBar
 from monet_cyclegan.clipping import NormClip
 from monet_cyclegan.cyclegan import discriminate, total, translate
+from monet_cyclegan.diff_augment import DiffAugment
 from monet_cyclegan.loggers import CSVLog
 from monet_cyclegan.losses import HingeLoss, VanillaLoss, WassersteinLoss
 from monet_cyclegan.networks.patchgan import MultiScaleGAN, PatchGAN
@@ -118,12 +119,73 @@ def test_generator_losses_are_the_papers_with_their_weights():
 def test_each_discriminator_learns_real_images_of_its_domain_from_fake_ones():
     model = tiny_model()
     real_a, real_b, fake_a, fake_b = map(images, range(4))
-    terms = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
+    terms, signs = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
     for name, disc, real, fake in (("a", model.disc_a, real_a, fake_a), ("b", model.disc_b, real_b, fake_b)):
         (on_real,), (on_fake,) = disc(real), disc(fake)
         expected = ((on_real - 1) ** 2).mean() / 2 + (on_fake**2).mean() / 2
         torch.testing.assert_close(terms[f"disc_{name}"], expected)
     assert set(terms) == {"disc_a", "disc_b"}
+    assert signs == {}
+
+
+def test_the_consistency_loss_compares_a_translation_with_its_source():
+    model = tiny_model(lambda_consistency=3.0, consistency_factor=4)
+    real_a, real_b = images(1), images(2)
+    made = translate(model.gen_ab, model.gen_ba, real_a, real_b, cycle=True, identity=True)
+    terms = model.generator_losses(real_a, real_b, made)
+    small = torch.nn.AvgPool2d(4)
+    expected = 3 * (small(made["fake_b"]) - small(real_a)).abs().mean()
+    torch.testing.assert_close(terms["consistency_b"], expected)
+
+
+def test_noise_on_translations_reaches_the_way_back_alone():
+    model = tiny_model()
+    real_a, real_b = images(1), images(2)
+    torch.manual_seed(0)
+    plain = translate(model.gen_ab, model.gen_ba, real_a, real_b, cycle=True, identity=True)
+    noisy = translate(model.gen_ab, model.gen_ba, real_a, real_b, cycle=True, identity=True, cycle_noise=0.1)
+    same = {name for name, image in plain.items() if torch.equal(image, noisy[name])}
+    assert same == {"fake_a", "fake_b", "idt_a", "idt_b"}
+
+
+def test_the_identity_schedule_multiplies_the_identity_losses_and_no_other():
+    model = tiny_model()
+    terms = {name: torch.tensor(2.0) for name in ("adv_a", "cycle_a", "identity_a", "identity_b")}
+    weighted = model.with_identity_weight(terms, 0.25)
+    expected = {"adv_a": 2.0, "cycle_a": 2.0, "identity_a": 0.5, "identity_b": 0.5}
+    assert {name: float(term) for name, term in weighted.items()} == expected
+
+
+def test_what_a_discriminator_sees_is_augmented_at_its_gate_for_real_fake_and_penalised_images():
+    class Halved(torch.nn.Module):
+        target = None
+
+        def forward(self, images):
+            return images / 2
+
+    model, plain = tiny_model(augment=Halved, penalties={"r1": R1(every_n_steps=1)}), tiny_model()
+    plain.load_state_dict(model.state_dict())
+    real_a, real_b, fake_a, fake_b = map(images, range(4))
+    terms, _ = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
+    expected, _ = plain.discriminator_losses(real_a / 2, real_b / 2, fake_a / 2, fake_b / 2)
+    torch.testing.assert_close(terms, expected)
+    made = {"fake_a": fake_a, "fake_b": fake_b, "rec_a": real_a, "rec_b": real_b, "idt_a": real_a, "idt_b": real_b}
+    halved = {**made, "fake_a": fake_a / 2, "fake_b": fake_b / 2}
+    adversarial = model.generator_losses(real_a, real_b, made)["adv_b"]
+    torch.testing.assert_close(adversarial, plain.generator_losses(real_a, real_b, halved)["adv_b"])
+    penalty = model.penalty_terms(real_a, real_b, fake_a, fake_b, 0)["r1_a"]
+    unhalved = R1(every_n_steps=1)(lambda x: plain.disc_a(x / 2), real_a, fake_a)
+    torch.testing.assert_close(penalty, unhalved)
+
+
+def test_an_adaptive_augmentation_follows_its_own_discriminator(tmp_path):
+    augment = partial(DiffAugment, ["color"], 0.5, target=0.6, images_to_one=10)
+    model = tiny_model(augment=augment)
+    tiny_trainer(tmp_path, max_epochs=1, limit_train_batches=2).fit(model, tiny_data(tmp_path))
+    for name in "ab":
+        probability = model.augments[name].probability.item()
+        assert any(probability == pytest.approx(0.5 + change) for change in (-0.2, 0.0, 0.2))
+    assert "augment_a.probability" in model.state_dict()
 
 
 @pytest.mark.parametrize("weight", ["lambda_adv", "lambda_cycle", "lambda_identity"])

@@ -9,8 +9,10 @@ from monet_cyclegan.losses import (
     AdversarialLoss,
     HingeLoss,
     LSGANLoss,
+    TwoObjectives,
     VanillaLoss,
     WassersteinLoss,
+    consistency_loss,
     cycle_loss,
     identity_loss,
 )
@@ -42,6 +44,53 @@ def sigmoid(x: float) -> float:
 def test_losses_match_their_papers_on_numbers(loss: AdversarialLoss, generator: float, discriminator: float) -> None:
     assert loss.generator(logits(0.5, -2.0)).item() == pytest.approx(generator, rel=1e-6)
     assert loss.discriminator(logits(3.0, 0.25), logits(0.5, -2.0)).item() == pytest.approx(discriminator, rel=1e-6)
+
+
+def test_smoothing_lowers_the_discriminators_target_for_real_images_alone() -> None:
+    real, fake = logits(0.9), logits(0.4)
+    assert LSGANLoss(0.1).discriminator(real, fake).item() == pytest.approx(0.4**2 / 2)
+    cross_entropy = -(0.9 * log(sigmoid(0.9)) + 0.1 * log(1 - sigmoid(0.9))) / 2 - log(1 - sigmoid(0.4)) / 2
+    assert VanillaLoss(0.1).discriminator(real, fake).item() == pytest.approx(cross_entropy)
+    for smoothed, plain in ((LSGANLoss(0.1), LSGANLoss()), (VanillaLoss(0.1), VanillaLoss())):
+        assert smoothed.generator(fake) == plain.generator(fake)
+
+
+@pytest.mark.parametrize("loss", [LSGANLoss, VanillaLoss])
+@pytest.mark.parametrize("smoothing", [-0.1, 0.5])
+def test_smoothing_out_of_range_is_refused(loss, smoothing: float) -> None:
+    with pytest.raises(ValueError, match=r"smoothing must be at least 0 and below 0\.5"):
+        loss(smoothing)
+
+
+def test_of_two_objectives_each_has_every_other_output() -> None:
+    first, second = HingeLoss(), VanillaLoss()
+    real, fake = logits(3.0) + logits(0.25), logits(0.5) + logits(-2.0)
+    both = TwoObjectives(first, second)
+    generator = (first.generator(fake[:1]) + second.generator(fake[1:])) / 2
+    torch.testing.assert_close(both.generator(fake), generator)
+    discriminator = (first.discriminator(real[:1], fake[:1]) + second.discriminator(real[1:], fake[1:])) / 2
+    torch.testing.assert_close(both.discriminator(real, fake), discriminator)
+    torch.testing.assert_close(both.generator(fake + fake), generator)  # a second scale with both heads
+
+
+@pytest.mark.parametrize(
+    ("loss", "boundary"),
+    [(LSGANLoss(), 0.5), (VanillaLoss(), 0), (HingeLoss(), 0), (TwoObjectives(HingeLoss(), VanillaLoss()), 0)],
+)
+def test_a_logit_between_real_and_fake_is_known(loss: AdversarialLoss, boundary: float) -> None:
+    assert loss.boundary == boundary
+
+
+def test_consistency_sees_light_and_colour_of_large_parts_and_no_strokes() -> None:
+    real = torch.zeros(1, 3, 8, 8)
+    strokes = real.clone()
+    strokes[..., ::2] += 0.5
+    strokes[..., 1::2] -= 0.5
+    assert consistency_loss(strokes, real, 4).item() == 0
+    assert consistency_loss(strokes + 0.25, real, 4).item() == pytest.approx(0.25)
+    half = real.clone()
+    half[..., :4] = 1
+    assert consistency_loss(half, real, 4).item() == pytest.approx(0.5)
 
 
 ALL = pytest.mark.parametrize("loss", [LSGANLoss(), VanillaLoss(), HingeLoss(), WassersteinLoss()])

@@ -10,14 +10,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def make_norm(norm: str, channels: int) -> nn.Module:
+def make_norm(norm: str, channels: int, eps: float = 1e-5) -> nn.Module:
     """The normalisation called ``norm``: "instance" (arXiv:1607.08022, without learned scale and shift) or "none".
 
+    ``eps`` is the floor of the variance: a large one keeps what has hardly any contrast, such as a night sky, from
+    being blown up into motifs.
+
     Raises:
-        ValueError: for any other name.
+        ValueError: for any other name, or a floor that isn't positive.
     """
+    if not eps > 0:
+        raise ValueError(f"norm_eps must be above 0, got {eps}")
     if norm == "instance":
-        return nn.InstanceNorm2d(channels, eps=1e-5, affine=False, track_running_stats=False)
+        return nn.InstanceNorm2d(channels, eps=eps, affine=False, track_running_stats=False)
     if norm == "none":
         return nn.Identity()
     raise ValueError(f"unknown norm {norm!r}: choose 'instance' or 'none'")

@@ -33,12 +33,13 @@ class PatchGAN(nn.Module):
         norm: "instance" or "none", after all convolutions but the first and the last.
         spectral_norm: whether every convolution is spectrally normalised.
         in_channels: channels of the images.
+        num_heads: outputs, which share all but the last layer; see `monet_cyclegan.losses.TwoObjectives`.
 
     Attributes:
         min_size: the least height and width of images, in pixels.
 
     Raises:
-        ValueError: for an unknown norm or fewer than one layer.
+        ValueError: for an unknown norm, or fewer than one layer or head.
     """
 
     def __init__(
@@ -49,10 +50,12 @@ class PatchGAN(nn.Module):
         norm: str = "instance",
         spectral_norm: bool = False,
         in_channels: int = 3,
+        num_heads: int = 1,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+        for name, number in {"num_layers": num_layers, "num_heads": num_heads}.items():
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
         # Each layer of stride 2 halves, rounding down; each of the last two then takes off one pixel.
         self.min_size = 3 * 2**num_layers
         channels = [min(base_channels * 2**i, max_channels) for i in range(num_layers + 1)]
@@ -67,20 +70,20 @@ class PatchGAN(nn.Module):
                 make_norm(norm, channels[i]),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
-        layers.append(nn.Conv2d(channels[-1], 1, 4, padding=1))
+        layers.append(nn.Conv2d(channels[-1], num_heads, 4, padding=1))
         self.body = nn.Sequential(*layers)
         init_weights(self)
         if spectral_norm:
             add_spectral_norm(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Judge images: (N, 3, H, W) in [-1, 1] -> one tensor of patch logits (N, 1, h, w).
+        """Judge images: (N, 3, H, W) in [-1, 1] -> a tensor of patch logits (N, 1, h, w) for each head.
 
         Raises:
             ValueError: for images smaller than ``min_size``.
         """
         check_size(images, minimum=self.min_size)
-        return [self.body(images)]
+        return list(self.body(images).split(1, dim=1))
 
 
 class PixelGAN(nn.Module):
@@ -128,12 +131,13 @@ class MultiScaleGAN(nn.Module):
         norm: "instance" or "none".
         spectral_norm: whether every convolution is spectrally normalised.
         in_channels: channels of the images.
+        num_heads: outputs of each scale.
 
     Attributes:
         min_size: the least height and width of images, in pixels.
 
     Raises:
-        ValueError: for an unknown norm, or fewer than one scale or layer.
+        ValueError: for an unknown norm, or fewer than one scale, layer or head.
     """
 
     def __init__(
@@ -145,12 +149,13 @@ class MultiScaleGAN(nn.Module):
         norm: str = "instance",
         spectral_norm: bool = False,
         in_channels: int = 3,
+        num_heads: int = 1,
     ) -> None:
         super().__init__()
         if num_scales < 1:
             raise ValueError(f"num_scales must be at least 1, got {num_scales}")
         scales = [
-            PatchGAN(num_layers, base_channels, max_channels, norm, spectral_norm, in_channels)
+            PatchGAN(num_layers, base_channels, max_channels, norm, spectral_norm, in_channels, num_heads)
             for _ in range(num_scales)
         ]
         # Halving rounds up here, so one pixel more than half is enough.
@@ -159,7 +164,7 @@ class MultiScaleGAN(nn.Module):
         self.halve = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Judge images: (N, 3, H, W) in [-1, 1] -> patch logits (N, 1, h, w) of each scale, the finest first.
+        """Judge images: (N, 3, H, W) in [-1, 1] -> patch logits (N, 1, h, w) of each scale and head, finest first.
 
         Raises:
             ValueError: for images smaller than ``min_size``.

@@ -23,16 +23,16 @@ FIRST_CHANGE, FIRST_IMAGE = 0.01, 0.2
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions added to their input: (N, C, H, W) -> (N, C, H, W)."""
 
-    def __init__(self, channels: int, *, norm: str, dropout: float) -> None:
+    def __init__(self, channels: int, *, norm: str, norm_eps: float, dropout: float) -> None:
         super().__init__()
         bias = needs_bias(norm)
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
-            make_norm(norm, channels),
+            make_norm(norm, channels, norm_eps),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
-            make_norm(norm, channels),
+            make_norm(norm, channels, norm_eps),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,6 +54,7 @@ class ResNetGenerator(nn.Module):
         image_skip: whether the network only learns what to change of the image, tanh(atanh(image) + change), so that
             training starts with the identity (Kim et al. 2016, arXiv:1511.04587 §3.2). It takes norm "none": instance
             norm would enlarge the change of whatever has little of it.
+        norm_eps: floor of the variance of instance norm.
         in_channels: channels of the input image.
         out_channels: channels of the output image.
 
@@ -73,6 +74,7 @@ class ResNetGenerator(nn.Module):
         in_channels: int = 3,
         out_channels: int = 3,
         image_skip: bool = False,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if image_skip and norm != "none":
@@ -85,24 +87,24 @@ class ResNetGenerator(nn.Module):
         bias = needs_bias(norm)
         self.encoder = nn.Sequential(
             nn.Conv2d(in_channels, full, 7, padding=3, padding_mode="reflect", bias=bias),  # (N, C, H, W)
-            make_norm(norm, full),
+            make_norm(norm, full, norm_eps),
             nn.ReLU(inplace=True),
             nn.Conv2d(full, half, 3, stride=2, padding=1, bias=bias),  # (N, 2C, H/2, W/2)
-            make_norm(norm, half),
+            make_norm(norm, half, norm_eps),
             nn.ReLU(inplace=True),
             nn.Conv2d(half, quarter, 3, stride=2, padding=1, bias=bias),  # (N, 4C, H/4, W/4)
-            make_norm(norm, quarter),
+            make_norm(norm, quarter, norm_eps),
             nn.ReLU(inplace=True),
         )
         self.blocks = nn.Sequential(
-            *(ResidualBlock(quarter, norm=norm, dropout=dropout) for _ in range(num_residual_blocks))
+            *(ResidualBlock(quarter, norm=norm, norm_eps=norm_eps, dropout=dropout) for _ in range(num_residual_blocks))
         )
         self.decoder = nn.Sequential(
             make_upsample(upsampling, quarter, half, bias=bias),  # (N, 2C, H/2, W/2)
-            make_norm(norm, half),
+            make_norm(norm, half, norm_eps),
             nn.ReLU(inplace=True),
             make_upsample(upsampling, half, full, bias=bias),  # (N, C, H, W)
-            make_norm(norm, full),
+            make_norm(norm, full, norm_eps),
             nn.ReLU(inplace=True),
             nn.Conv2d(full, out_channels, 7, padding=3, padding_mode="reflect"),  # (N, 3, H, W)
         )

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 class DownBlock(nn.Module):
     """Halve the resolution: (N, in_channels, H, W) -> (N, out_channels, H/2, W/2)."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, norm: str, residual: bool, activate: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, norm: str, norm_eps: float, residual: bool, activate: bool
+    ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.LeakyReLU(0.2) if activate else nn.Identity(),
             nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, padding_mode="reflect", bias=needs_bias(norm)),
-            make_norm(norm, out_channels),
+            make_norm(norm, out_channels, norm_eps),
         )
         self.shortcut = (
             nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(in_channels, out_channels, 1, bias=False)) if residual else None
@@ -37,13 +39,21 @@ class UpBlock(nn.Module):
     """Double the resolution: (N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, norm: str, residual: bool, upsampling: str, dropout: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: str,
+        norm_eps: float,
+        residual: bool,
+        upsampling: str,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.ReLU(),
             make_upsample(upsampling, in_channels, out_channels, bias=needs_bias(norm), kernel_size=4),
-            make_norm(norm, out_channels),
+            make_norm(norm, out_channels, norm_eps),
             nn.Dropout(dropout),
         )
         # Resizing after the 1x1 convolution gives the same as before it, for a quarter of the work.
@@ -75,6 +85,7 @@ class UNetGenerator(nn.Module):
         upsampling: "transposed" as in the paper, or "resize" against checkerboards.
         in_channels: channels of the input image.
         out_channels: channels of the output image.
+        norm_eps: floor of the variance of instance norm.
 
     Attributes:
         size_multiple: 2**num_levels; height and width have to be multiples of it.
@@ -94,6 +105,7 @@ class UNetGenerator(nn.Module):
         upsampling: str = "transposed",
         in_channels: int = 3,
         out_channels: int = 3,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if num_levels < 2:
@@ -110,6 +122,7 @@ class UNetGenerator(nn.Module):
                     channels[level - 1] if level > 0 else in_channels,
                     inner,
                     norm=level_norm,
+                    norm_eps=norm_eps,
                     residual=residual,
                     activate=level > 0,
                 )
@@ -119,6 +132,7 @@ class UNetGenerator(nn.Module):
                     inner if level == deepest else 2 * inner,
                     channels[level - 1] if level > 0 else out_channels,
                     norm=level_norm,
+                    norm_eps=norm_eps,
                     residual=residual,
                     upsampling=upsampling,
                     dropout=dropout if level > max(0, deepest - 3) else 0.0,

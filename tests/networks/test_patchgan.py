@@ -154,3 +154,23 @@ def test_gradients_reach_all_parameters_and_a_state_dict_carries_them(kind: type
 def test_bad_options_are_refused_by_name(kind: type, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**options)
+
+
+@pytest.mark.parametrize("discriminator", [PatchGAN, MultiScaleGAN])
+def test_heads_share_all_but_the_last_layer(discriminator: type[PatchGAN | MultiScaleGAN]) -> None:
+    torch.manual_seed(0)
+    one, two = (discriminator(num_layers=1, base_channels=2, num_heads=heads) for heads in (1, 2))
+    images = torch.rand(1, 3, 32, 32)
+    assert len(two(images)) == 2 * len(one(images))
+    first, second, *_ = two(images)
+    assert first.shape == second.shape == one(images)[0].shape
+    assert not torch.equal(first, second)
+    shapes = [
+        (tuple(left.shape), tuple(right.shape)) for left, right in zip(one.parameters(), two.parameters(), strict=True)
+    ]
+    assert sum(left != right for left, right in shapes) == 2 * len(one(images))  # weight and bias of each last one
+
+
+def test_no_head_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_heads must be at least 1, got 0"):
+        PatchGAN(num_heads=0)

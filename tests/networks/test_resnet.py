@@ -167,3 +167,19 @@ def test_an_image_too_small_for_the_residual_blocks_is_refused() -> None:
 def test_bad_options_are_refused_by_name(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**options)
+
+
+def test_a_floor_of_the_variance_keeps_what_has_no_contrast_from_being_blown_up() -> None:
+    torch.manual_seed(0)
+    plain, floored = small(), small(norm_eps=0.1)
+    floored.load_state_dict(plain.state_dict())
+    night = -0.9 + 0.001 * torch.randn(1, 3, 32, 32)
+    assert floored(night).std() < 0.1 * plain(night).std()
+    day = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert floored.encoder[1].eps == floored.blocks[0].body[1].eps == 0.1
+    assert (floored(day) - plain(day)).abs().mean() < plain(day).std()
+
+
+def test_a_floor_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="norm_eps must be above 0, got 0"):
+        small(norm_eps=0.0)

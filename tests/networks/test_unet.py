@@ -88,7 +88,7 @@ def test_eight_levels_take_256_pixels(upsampling: str) -> None:
 
 def test_the_shortcut_down_is_the_mean_of_four_pixels_times_a_matrix() -> None:
     torch.manual_seed(0)
-    block = DownBlock(2, 3, norm="instance", residual=True, activate=True)
+    block = DownBlock(2, 3, norm="instance", norm_eps=1e-5, residual=True, activate=True)
     nn.init.zeros_(block.body[1].weight)
     x = torch.rand(1, 2, 4, 4)
     means = x.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5))  # (1, 2, 2, 2)
@@ -97,7 +97,7 @@ def test_the_shortcut_down_is_the_mean_of_four_pixels_times_a_matrix() -> None:
 
 def test_the_shortcut_up_repeats_pixels_times_a_matrix() -> None:
     torch.manual_seed(0)
-    block = UpBlock(2, 3, norm="instance", residual=True, upsampling="transposed", dropout=0.0)
+    block = UpBlock(2, 3, norm="instance", norm_eps=1e-5, residual=True, upsampling="transposed", dropout=0.0)
     nn.init.zeros_(block.body[1].weight)
     x = torch.rand(1, 2, 2, 2)
     repeated = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)  # (1, 2, 4, 4)
