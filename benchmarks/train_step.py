@@ -36,13 +36,14 @@ from benchmarks.classic import ClassicLoop
 from benchmarks.results import DEFAULT_OUTPUT, write
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.compilation import begin_step
-from monet_cyclegan.cyclegan import CycleGAN, total
+from monet_cyclegan.cyclegan import CycleGAN
 from monet_cyclegan.devices import what_pays
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.losses import LSGANLoss
 from monet_cyclegan.networks.patchgan import PatchGAN
 from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.networks.unet import UNetGenerator
+from monet_cyclegan.steps import total
 from monet_cyclegan.training import _quieten
 
 if TYPE_CHECKING:

@@ -155,16 +155,26 @@ def network_config(checkpoint: dict[str, Any], name: str) -> dict[str, Any]:
     return config
 
 
+def has_discriminators(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint has discriminators, or says so: other models than a CycleGAN have none."""
+    named = "discriminator" in saved_config(checkpoint)["model"]
+    return named or any(str(key).startswith("disc_") for key in checkpoint["state_dict"])
+
+
 def load_networks(model: nn.Module, checkpoint: dict[str, Any]) -> None:
-    """Give a CycleGAN the networks of a checkpoint, and neither its optimizers nor its image pools."""
-    state = {key: value for key, value in checkpoint["state_dict"].items() if not key.startswith("pool_")}
-    averages = [key for key in model.state_dict() if key.startswith("ema_")]
-    for key in averages:  # ema_ab.model.x: a run without averages hands on the generators themselves
-        state.setdefault(key, state[key.replace("ema_", "gen_", 1).replace(".model.", ".", 1)])
-    if not averages:
-        state = {key: value for key, value in state.items() if not key.startswith("ema_")}
-    pools = {key: value for key, value in model.state_dict().items() if key.startswith("pool_")}
-    model.load_state_dict({**state, **pools})
+    """Give a model the networks of a checkpoint that it has too, and neither optimizers nor image pools.
+
+    Networks that the checkpoint hasn't got, as a pre-training's has no discriminators, stay as they are.
+    """
+    own = model.state_dict()
+    state = {key: value for key, value in checkpoint["state_dict"].items() if key.startswith(("gen_", "disc_", "ema_"))}
+    for key in own:
+        if key.startswith("ema_"):  # ema_ab.model.x: a run without averages hands on the generators themselves
+            state.setdefault(key, state[key.replace("ema_", "gen_", 1).replace(".model.", ".", 1)])
+    parts = {key.partition(".")[0] for key in state} & {key.partition(".")[0] for key in own}
+    taken = {key: value for key, value in state.items() if key.partition(".")[0] in parts}
+    kept = {key: value for key, value in own.items() if key.partition(".")[0] not in parts}
+    model.load_state_dict({**kept, **taken})
 
 
 def _neighbours(path: Path) -> str:

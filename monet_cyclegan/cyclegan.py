@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.callbacks import Timer
 
-from monet_cyclegan.bad_steps import StepLog, one_or_nan, skipped_unless_finite
+from monet_cyclegan.bad_steps import StepLog
 from monet_cyclegan.clipping import gradient_norm
 from monet_cyclegan.compilation import begin_step, check_mode, compiled
 from monet_cyclegan.diff_augment import mean_sign
@@ -19,7 +18,8 @@ from monet_cyclegan.image_pool import ImagePool
 from monet_cyclegan.losses import consistency_loss, cycle_loss, identity_loss
 from monet_cyclegan.processes import gather
 from monet_cyclegan.randomness import reseed_torch
-from monet_cyclegan.schedules import constant, progress
+from monet_cyclegan.schedules import constant
+from monet_cyclegan.steps import finished_share, minimise, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from monet_cyclegan.diff_augment import DiffAugment
     from monet_cyclegan.losses import AdversarialLoss
     from monet_cyclegan.penalties import GradientPenalty
+    from monet_cyclegan.steps import Terms
 
 Images = dict[str, "Tensor"]  # named images (N, 3, H, W) in [-1, 1]
-Terms = dict[str, "Tensor"]  # named scalars, weighted: their sum is minimised
 
 HISTORIES = "image_histories"  # of a checkpoint that several processes wrote
 
@@ -224,7 +224,7 @@ class CycleGAN(LightningModule):
         reseed_torch(self.seed, self.current_epoch, batch_idx, self.global_rank)
         begin_step(self.compile_mode)
         step = self.batches_done
-        share = self.finished_share()
+        share = finished_share(self.trainer, step)
         factor = self.schedule(share)
         real_a, real_b = (batch[name].contiguous(memory_format=self.memory_format) for name in ("a", "b"))
         opt_gen, opt_disc = self.optimizers()  # type: ignore[attr-defined]
@@ -232,14 +232,14 @@ class CycleGAN(LightningModule):
         with self.toggled_optimizer(opt_gen):
             fake_a, fake_b, gen_terms = self.generators_pass(real_a, real_b)
             gen_terms = self.with_identity_weight(gen_terms, self.identity_schedule(share))
-            grad_norm_gen = self.optimize(opt_gen, gen_terms, self.lr * factor, self.step_logs["gen"])
+            grad_norm_gen = minimise(self, opt_gen, gen_terms, self.lr * factor, self.clip, self.step_logs["gen"])
 
         with self.toggled_optimizer(opt_disc):
             fake_a, fake_b = self.pool_a.query(fake_a), self.pool_b.query(fake_b)
             disc_terms, signs = self.discriminators_pass(real_a, real_b, fake_a, fake_b)
             penalties = self.penalty_terms(real_a, real_b, fake_a, fake_b, step)
             all_terms, step_log = {**disc_terms, **penalties}, self.step_logs["disc"]
-            grad_norm_disc = self.optimize(opt_disc, all_terms, self.lr_disc * factor, step_log)
+            grad_norm_disc = minimise(self, opt_disc, all_terms, self.lr_disc * factor, self.clip, step_log)
         for name, sign in signs.items():
             self.augments[name].adapt(sign, len(real_a) * self.trainer.world_size)  # type: ignore[union-attr]
 
@@ -312,35 +312,6 @@ class CycleGAN(LightningModule):
             if penalty.due(step)
         }
 
-    def optimize(self, optimizer: Any, terms: Terms, lr: float, step_log: StepLog) -> Tensor:
-        """Minimise the sum of the terms by one step; returns the norm of the gradient before clipping.
-
-        A sum or gradient that is no finite number changes neither parameters nor the optimizer's state.
-        """
-        optimizer.zero_grad()
-        loss = total(terms)
-        self.manual_backward(loss, gradient=one_or_nan(loss))
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        norm = self.clip([parameter for group in optimizer.param_groups for parameter in group["params"]])
-        with skipped_unless_finite(optimizer.optimizer, norm):
-            optimizer.step()
-        step_log.add(terms, norm, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        return norm
-
-    def finished_share(self) -> float:
-        """Which share of the training is done, in [0, 1]: of its batches or of ``trainer.max_time``."""
-        trainer = self.trainer
-        epochs = float("inf") if trainer.max_epochs in (None, -1) else trainer.max_epochs
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
-        remaining = timer.time_remaining() if timer else None
-        if timer is None or remaining is None:
-            return progress(self.batches_done, trainer.num_training_batches * epochs)
-        elapsed = timer.time_elapsed()
-        share = progress(self.batches_done, trainer.num_training_batches * epochs, elapsed, elapsed + remaining)
-        return trainer.strategy.broadcast(share) if trainer.world_size > 1 else share
-
     def validation_step(self, batch: Images, batch_idx: int, dataloader_idx: int = 0) -> Images:
         """Translate held-out images of A (first loader) or of B (second) for whoever measures them."""
         gen_ab, gen_ba = self.evaluation_generators
@@ -366,8 +337,3 @@ class CycleGAN(LightningModule):
         real_a, real_b = trainer.datamodule.fixed_images(count)
         with trainer.precision_plugin.forward_context():
             return self.showcase(real_a.to(self.device), real_b.to(self.device))
-
-
-def total(terms: Terms) -> Tensor:
-    """The sum of all terms."""
-    return torch.stack(list(terms.values())).sum()

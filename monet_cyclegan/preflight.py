@@ -71,6 +71,11 @@ def check_before_data(cfg: DictConfig) -> None:
         raise UserErrors(dict.fromkeys(lines))
 
 
+def networks_of(model: Container[str]) -> list[str]:
+    """Which networks a model's config has: not all train against discriminators."""
+    return [name for name in NETWORKS if name in model]
+
+
 def _missing(cfg: DictConfig) -> Iterator[str]:
     for key in cfg.needs:
         if OmegaConf.select(cfg, key) is None:
@@ -119,7 +124,7 @@ def _unbuildable(cfg: DictConfig, unfit: Iterable[str]) -> Iterator[str]:
     """
     made = partial(_made, unfit=tuple(unfit))
     networks: dict[str, nn.Module | None] = {}
-    for name in NETWORKS:
+    for name in networks_of(cfg.model):
         networks[name], lines = made(partial(_on_meta, cfg.model[name]), f"model.{name}")
         yield from lines
     data, lines = made(partial(instantiate, cfg.data), "data")
@@ -180,7 +185,7 @@ def _optimizer(cfg: DictConfig) -> None:
 
 def size_problems(crop: int, networks: dict[str, Any]) -> Iterator[str]:
     """Why networks can't take squares of ``crop`` pixels, if so."""
-    generator, discriminator = networks["generator"], networks["discriminator"]
+    generator, discriminator = networks["generator"], networks.get("discriminator")
     multiple = int(getattr(generator, "size_multiple", 1))
     if crop % multiple:
         nearest_size = max(multiple, round(crop / multiple) * multiple)
@@ -191,6 +196,8 @@ def size_problems(crop: int, networks: dict[str, Any]) -> Iterator[str]:
         )
     else:
         yield from _refusal(generator, crop)
+    if discriminator is None:
+        return
     minimum = int(getattr(discriminator, "min_size", 1))
     if crop < minimum:
         yield (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from monet_cyclegan import CHECKPOINT_KEY as KEY
 from monet_cyclegan.assembly import check_fit, first_line
-from monet_cyclegan.checkpoint import load_checkpoint, network_config
+from monet_cyclegan.checkpoint import has_discriminators, load_checkpoint, network_config
 from monet_cyclegan.errors import Interrupted, Pruned, UserError
 from monet_cyclegan.untrusted.plain_values import is_number
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _NETWORKS = {"generator": ("gen_ab", "gen_ba"), "discriminator": ("disc_a", "disc_b")}
 _KINDS: dict[str, type] = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
-_OPTIMIZERS = 2  # of both generators, and of both discriminators
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}[\w.+-]{0,40}")
 _OF_BEST = re.compile(r"epoch\d{1,9}_batch\d{1,12}\.ckpt")  # SaveBest reads, links and deletes files of these names
 
@@ -31,6 +30,8 @@ def load_to_start_from(path: str) -> dict[str, Any]:
     """
     checkpoint = load_checkpoint(path)
     for name, parts in _NETWORKS.items():
+        if name == "discriminator" and not has_discriminators(checkpoint):
+            continue
         config = network_config(checkpoint, name)
         for part in parts:
             check_fit(config, _weights(checkpoint["state_dict"], part), name)
@@ -80,7 +81,7 @@ def _weights(state: Mapping[str, Any], part: str) -> dict[str, Any]:
     return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
 
 
-def _check_training_state(checkpoint: Mapping[str, Any]) -> None:
+def _check_training_state(checkpoint: dict[str, Any]) -> None:
     """Types and ranges of what Lightning and our callbacks take without a look."""
     for key in ("epoch", "global_step"):
         if type(checkpoint.get(key)) is not int or not 0 <= checkpoint[key] < 2**40:
@@ -94,8 +95,9 @@ def _check_training_state(checkpoint: Mapping[str, Any]) -> None:
     if "optimizer_states" not in checkpoint or "loops" not in checkpoint:
         raise ValueError("it holds networks alone: give it as init_from=, which starts a new run from them")
     _check_counters(checkpoint["loops"])
-    if len(checkpoint["optimizer_states"]) != _OPTIMIZERS:  # of which Lightning would say nothing
-        raise ValueError(f"it has the state of {len(checkpoint['optimizer_states'])} optimizers, not of {_OPTIMIZERS}")
+    expected = 1 + has_discriminators(checkpoint)  # of the generators, and of the discriminators
+    if len(checkpoint["optimizer_states"]) != expected:  # of which Lightning would say nothing
+        raise ValueError(f"it has the state of {len(checkpoint['optimizer_states'])} optimizers, not of {expected}")
     for state in checkpoint["optimizer_states"]:
         _check_optimizer(state)
     for state in checkpoint.get("callbacks", {}).values():

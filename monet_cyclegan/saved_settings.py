@@ -23,7 +23,7 @@ _PLAIN = re.compile(  # no interpolation, nothing of Hydra's own, no config file
     re.VERBOSE,
 )
 # What is only read, and may lie anywhere; experiment= is looked at by who reads it.
-_READ = re.compile(r"data\.(root|a|b)|init_from|experiment|features\.weights")
+_READ = re.compile(r"data\.(root|a|b)|init_from|teacher|experiment|features\.weights")
 # Caches: files in there have names made of hashes, so nothing of the user's is written over.
 _CACHES = re.compile(r"(paths\.cache|data\.cache_dir|callbacks\.\w+\.cache_dir)")
 # The last part of a key that says where something is written, or which program is started.
@@ -45,6 +45,8 @@ def is_harmless(override: str) -> bool:
     if not _PLAIN.fullmatch(override) or _depth(override) > _DEEPEST:
         return False
     key, _, value = override.lstrip("+~").partition("=")
+    if key == "teacher" and "://" in value:  # which would be fetched
+        return False
     if override.startswith("~") or _READ.fullmatch(key):
         return True
     if _CACHES.fullmatch(key):

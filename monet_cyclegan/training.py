@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.syntax import Syntax
@@ -25,10 +25,11 @@ from monet_cyclegan.callbacks.open_row import OpenRow
 from monet_cyclegan.callbacks.run_record import RunRecord
 from monet_cyclegan.callbacks.save_best import SaveBest
 from monet_cyclegan.callbacks.save_config import SaveConfig
-from monet_cyclegan.checkpoint import load_networks, network_config, saved_config
+from monet_cyclegan.checkpoint import has_discriminators, load_networks, network_config, saved_config
 from monet_cyclegan.devices import settle_speed
 from monet_cyclegan.errors import Pruned, UserError
-from monet_cyclegan.preflight import NETWORKS, check_before_data
+from monet_cyclegan.inference.models import open_model
+from monet_cyclegan.preflight import check_before_data, networks_of
 from monet_cyclegan.randomness import reseed_torch
 from monet_cyclegan.redaction import redacted, redacted_override
 from monet_cyclegan.resumable import going_on_with, load_to_go_on, load_to_start_from
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lightning import Trainer
+    from torch import nn
 
     from monet_cyclegan.cyclegan import CycleGAN
     from monet_cyclegan.data.datamodule import UnpairedDataModule
@@ -52,6 +54,7 @@ _EXPECTED_WARNINGS = (
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # torchmetrics has joined the processes' scores already
     ".*isinstance\\(treespec, LeafSpec\\).*",  # Lightning's to change
 )
+_USED_WITH = "translate with: python predict.py ckpt={} input=photos output=paintings"
 
 
 def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
@@ -72,6 +75,7 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
     if resumed is not None:
         check_same_networks(cfg, resumed)  # first, since a stranger's overrides may ask for enormous ones
     check_before_data(cfg)
+    teachers = open_teachers(cfg)
     if resumed is not None:
         _continue_wandb_run(cfg, resumed)
     settle_speed(cfg)
@@ -80,7 +84,7 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
         print_config(cfg)
 
     # First, since the metrics' weights may have to be downloaded, and a run without them should end at once.
-    named = instantiate(cfg.callbacks).values()
+    named = [callback for callback in instantiate(cfg.callbacks).values() if callback is not None]
     scored_on = next((callback.label for callback in named if isinstance(callback, Evaluate)), "")
     callbacks = [RunRecord(scored_on), OpenRow(), *named, _config_saver(cfg)]
     datamodule: UnpairedDataModule = instantiate(cfg.data)
@@ -88,6 +92,8 @@ def train(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
     model: CycleGAN = instantiate(cfg.model)
     if initial is not None:
         load_networks(model, initial)
+    if teachers is not None:
+        model.learn_from(*teachers)  # type: ignore[operator]
     trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=list(instantiate(cfg.logger).values()))
     for logger in trainer.loggers:
         if type(logger).__name__ == "WandbLogger":
@@ -164,21 +170,45 @@ def _finish_wandb(exit_code: int) -> None:
 def check_same_networks(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
     """Refuse to resume with networks of another shape than the checkpoint's."""
     saved = saved_config(checkpoint)["model"]
-    for network in NETWORKS:
+    if networks_of(cfg.model) != networks_of(saved):
+        raise UserError(
+            f"ckpt_path={cfg.ckpt_path} was trained with {' and '.join(networks_of(saved))}, not "
+            f"{' and '.join(networks_of(cfg.model))}: give it as init_from=, which starts a new run"
+        )
+    for network in networks_of(cfg.model):
         now = OmegaConf.to_container(cfg.model[network], resolve=True)
         assert isinstance(now, dict)
         for key in sorted({*now, *saved[network]}):
             before, after = saved[network].get(key), now.get(key)
-            if before != after:
+            if before != after and key in saved[network]:  # what an older version didn't know was at its default
                 raise UserError(
                     f"ckpt_path={cfg.ckpt_path} was trained with model.{network}.{key}={before}, not {after}: "
                     "leave that override out, or start a new run"
                 )
 
 
+def open_teachers(cfg: DictConfig) -> tuple[nn.Module, nn.Module] | None:
+    """The generators of ``cfg.teacher``, A to B and B to A, for a model that learns from some; None without."""
+    if cfg.teacher is None:
+        return None
+    if not hasattr(get_class(cfg.model._target_), "learn_from"):
+        raise UserError(f"teacher={cfg.teacher} is for models that learn from one: add experiment=distill")
+    a, b = cfg.data.names.a, cfg.data.names.b
+    teacher = open_model(cfg.teacher)
+    gen_ab, gen_ba = teacher.build(f"{a}_to_{b}"), teacher.build(f"{b}_to_{a}")
+    multiple = int(getattr(gen_ab, "size_multiple", 1))
+    if cfg.data.crop_size % multiple:
+        raise UserError(
+            f"data.crop_size={cfg.data.crop_size} must be a multiple of {multiple} for teacher={cfg.teacher}"
+        )
+    return gen_ab, gen_ba
+
+
 def take_networks(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
     """Use the checkpoint's networks for a new run, since its weights fit no others."""
-    for network in NETWORKS:
+    for network in networks_of(cfg.model):
+        if network == "discriminator" and not has_discriminators(checkpoint):
+            continue  # those of the new run start anew
         with open_dict(cfg.model):
             cfg.model[network] = {**network_config(checkpoint, network), "_partial_": True}
     rich.print(f"networks, and their shape, from {cfg.ckpt_path or cfg.init_from}")
@@ -249,7 +279,7 @@ def _print_summary(cfg: DictConfig, trainer: Trainer) -> None:
     rich.print(_best_table(cfg.objective, saver, label))
     print(f"best {cfg.objective} {saver.best.score:.4g}, epoch {saver.best.epoch}: {saver.best_path}")
     print(f"pictures by epoch: {Path(cfg.paths.run) / 'samples'}")
-    print(f"translate with: python predict.py ckpt={saver.best_path} input=photos output=paintings")
+    print(getattr(trainer.lightning_module, "used_with", _USED_WITH).format(saver.best_path))
 
 
 def _best_table(objective: str, saver: SaveBest, label: str) -> Table:

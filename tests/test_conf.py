@@ -24,7 +24,7 @@ from monet_cyclegan import CHECKPOINT_FORMAT, CHECKPOINT_KEY
 from monet_cyclegan.config import _ANY_TYPE, _SHARES
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.search.space import as_text, parse_space
-from monet_cyclegan.training import train
+from monet_cyclegan.training import open_teachers, train
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -43,6 +43,7 @@ TINY = [
     "model.discriminator.base_channels=2",
 ]
 RESNET, UNET = "model.generator.num_residual_blocks=1", "model.generator.num_levels=2"
+VIT = ["model.generator.num_blocks=1", "model.generator.embed_dim=12", "model.generator.mlp_dim=12"]
 PATCHES = "model.discriminator.num_layers=1"
 SCENES = ["data.count_a=2", "data.count_b=2", "data.val_count=2", "data.size=32"]
 
@@ -160,7 +161,9 @@ def kaggle_images(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("experiment", [name for name in options("experiment") if name != "finetune"])
+@pytest.mark.parametrize(
+    "experiment", [name for name in options("experiment") if name not in ("finetune", "distill", "pretrain")]
+)
 def test_each_experiment_trains(composed, tmp_path, experiment):
     cfg = composed(f"experiment={experiment}")
     images = [f"data.root={kaggle_images(tmp_path)}", "data.val_a=2", "data.val_b=2"] if "root" in cfg.data else SCENES
@@ -195,6 +198,50 @@ def test_the_finetune_experiment_trains_the_checkpoints_networks(composed, tmp_p
     assert cfg.model.generator.num_residual_blocks == 1
 
 
+def test_the_distill_experiment_teaches_a_compact_student(composed, tmp_path):
+    tiny = [argument for argument in TINY if "discriminator" not in argument]
+    images = [f"data.root={kaggle_images(tmp_path)}", "data.val_a=2", "data.val_b=2"]
+    arguments = ["experiment=distill", *tiny, *images, "objective=val/distill_l1", RESNET]
+    with pytest.raises(UserError, match="teacher is missing: this experiment needs teacher="):
+        train(composed(*arguments))
+    tiny_checkpoint(tmp_path / "x.ckpt")
+    train_tiny(composed(*arguments, f"teacher={tmp_path / 'x.ckpt'}"))
+
+
+def test_a_teacher_without_a_student_or_of_other_domains_or_sizes_is_a_line(composed, tmp_path):
+    tiny_checkpoint(tmp_path / "x.ckpt")
+    teacher = f"teacher={tmp_path / 'x.ckpt'}"
+    with pytest.raises(UserError, match=r"x\.ckpt is for models that learn from one: add experiment=distill"):
+        open_teachers(composed("data=synthetic", teacher))
+    with pytest.raises(UserError, match="direction=a_to_b is not one of this checkpoint's"):
+        open_teachers(composed("experiment=distill", "data.names={a: a, b: b}", teacher))
+    with pytest.raises(UserError, match=r"data\.crop_size=66 must be a multiple of 4 for teacher="):
+        open_teachers(composed("experiment=distill", "data.crop_size=66", teacher))
+
+
+def test_the_pretrain_experiment_trains_what_a_run_can_start_from(composed, tmp_path, capsys):
+    tiny = [argument for argument in TINY if not argument.startswith(("model.discriminator", "objective"))]
+    images = [f"data.root={kaggle_images(tmp_path)}", "data.val_a=2", "data.val_b=2", "data.batch_size=2"]
+    arguments = ["experiment=pretrain", *tiny, *images, UNET, *VIT, "model.patch_size=4", "model.compile=false"]
+    train_tiny(composed(*arguments))
+    whole = [argument for argument in arguments if not argument.startswith("debug")]
+    cfg = composed(*whole, "data.num_workers=0", "trainer.max_epochs=1", f"paths.run={tmp_path / 'whole'}")
+    assert 0 < train(cfg) < 2
+    assert "start a run from it with: python train.py init_from=" in capsys.readouterr().out
+    folder = Path(cfg.paths.run)
+    assert len(list((folder / "samples").glob("*_restored_epoch0001_*.png"))) == 2
+    best = folder / "checkpoints" / "best.ckpt"
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+
+    start = ["data=synthetic", *TINY, *SCENES, PATCHES]
+    cyclegan = composed(*start, f"init_from={best}", f"paths.run={tmp_path / 'next'}")
+    train_tiny(cyclegan)
+    assert cyclegan.model.generator["_target_"].endswith("ViTUNetGenerator")
+    assert cyclegan.model.discriminator.num_layers == 1
+    with pytest.raises(UserError, match=r"was trained with generator, not generator and discriminator: .* init_from="):
+        train(composed(*start, f"ckpt_path={best}"))
+
+
 @pytest.mark.parametrize(
     "choices",
     [
@@ -204,6 +251,13 @@ def test_the_finetune_experiment_trains_the_checkpoints_networks(composed, tmp_p
         ["model/discriminator=pixel", "model/adversarial_loss=vanilla", RESNET],
         ["model/generator=unet_small", UNET, PATCHES],
         ["model/generator=resnet_small", RESNET, PATCHES],
+        ["model/generator=vit_unet", UNET, *VIT, PATCHES],
+        ["model/generator=vit_unet_small", UNET, *VIT, PATCHES],
+        ["model/generator=compact", RESNET, PATCHES],
+        ["model/adversarial_loss=two_objectives", "model.discriminator.num_heads=2", RESNET, PATCHES],
+        ["model/augment=diff_augment", "model.lambda_consistency=1", "model.cycle_noise=0.1", RESNET, PATCHES],
+        ["model/augment=adaptive", RESNET, PATCHES],
+        ["model/augment=none", "model.generator.norm_eps=0.1", RESNET, PATCHES],
         ["model/adversarial_loss=wgan", "model/penalties=wgan_gp", "model/clip=none", RESNET, PATCHES],
         ["model/penalties=[r1,zero_centered]", "model/clip=adaptive", "model/schedule=constant", RESNET, PATCHES],
         ["model/penalties=none", "model/clip=norm", "model/schedule=cosine", RESNET, PATCHES],

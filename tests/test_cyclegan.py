@@ -14,13 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from monet_cyclegan.callbacks.progress_bar import ProgressBar
 from monet_cyclegan.clipping import NormClip
-from monet_cyclegan.cyclegan import discriminate, total, translate
+from monet_cyclegan.cyclegan import discriminate, translate
 from monet_cyclegan.diff_augment import DiffAugment
 from monet_cyclegan.loggers import CSVLog
 from monet_cyclegan.losses import HingeLoss, VanillaLoss, WassersteinLoss
 from monet_cyclegan.networks.patchgan import MultiScaleGAN, PatchGAN
 from monet_cyclegan.penalties import R1, WGANGP, ZeroCentered
 from monet_cyclegan.schedules import constant_then_linear, cosine
+from monet_cyclegan.steps import total
 
 if TYPE_CHECKING:
     from pathlib import Path

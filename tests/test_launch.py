@@ -72,9 +72,13 @@ def command_line(monkeypatch, tmp_path, capfd):
         (
             "experiment=dem",
             "there is no experiment=dem, did you mean demo? "
-            "(choices: demo, demo_search, finetune, kaggle_5h, resnet_monet, unet_monet)",
+            "(choices: demo, demo_search, distill, finetune, kaggle_5h, pretrain, resnet_monet, unet_monet)",
         ),
-        ("model/generator=xyz", "there is no model/generator=xyz (choices: resnet, resnet_small, unet, unet_small)"),
+        (
+            "model/generator=xyz",
+            "there is no model/generator=xyz "
+            "(choices: compact, resnet, resnet_small, unet, unet_small, vit_unet, vit_unet_small)",
+        ),
         (
             "trainer=gpuu",
             "there is no trainer=gpuu, did you mean gpu? (choices: auto, cpu, ddp, gpu, mps, multi_node, tpu)",
@@ -220,7 +224,7 @@ def test_help_shows_commands_and_groups_and_runs_nothing(command_line, tmp_path)
     status, out, err = command_line("--help")
     assert (status, err) == (0, "")
     assert "python train.py experiment=demo" in out
-    assert "model/generator: resnet, resnet_small, unet, unet_small\n" in out
+    assert "model/generator: compact, resnet, resnet_small, unet, unet_small, vit_unet, vit_unet_small\n" in out
     assert not list(tmp_path.iterdir())
 
 

@@ -37,12 +37,15 @@ LAYERS = {
     "randomness": 0,
     "remote": 0,
     "schedules": 0,
+    "steps": 0,
     "untrusted": 0,
     "whole_file": 0,
     "data": 1,
     "metrics": 1,
     "study_storage": 1,
     "cyclegan": 2,
+    "distillation": 2,
+    "pretraining": 2,
     "callbacks": 3,
     "checkpoint_io": 3,
     "loggers": 3,
@@ -73,7 +76,12 @@ HOMES = {
     "omegaconf": tuple(name for name, layer in LAYERS.items() if layer == 4),
 }
 # Beyond layers: the algorithm gets its networks as arguments, and observers know no algorithm.
-STRANGERS = {("cyclegan", "networks"), ("callbacks", "cyclegan")}
+STRANGERS = {
+    ("cyclegan", "networks"),
+    ("distillation", "networks"),
+    ("pretraining", "networks"),
+    ("callbacks", "cyclegan"),
+}
 
 
 class Import(NamedTuple):

@@ -40,7 +40,7 @@ def lines(*overrides: str, **settings: object) -> list[str]:
 
 @pytest.mark.parametrize("experiment", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
 def test_nothing_is_wrong_with_what_the_project_brings(experiment: str):
-    assert lines(f"experiment={experiment}", "init_from=best.ckpt") == []
+    assert lines(f"experiment={experiment}", "init_from=best.ckpt", "teacher=best.ckpt") == []
 
 
 @pytest.mark.parametrize(

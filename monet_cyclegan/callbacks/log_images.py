@@ -1,4 +1,4 @@
-"""Grids of the same held-out images as training goes on: real, translated, reconstructed and identity."""
+"""Grids of the same held-out images as training goes on: translated, or restored where that is trained."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from monet_cyclegan.whole_file import told_if_not
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
     from lightning.pytorch.loggers import Logger
+    from torch import Tensor
 
 
 class LogImages(Callback):
@@ -46,26 +47,41 @@ class LogImages(Callback):
             self.show(trainer, pl_module)
 
     def show(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Translate the fixed images with the evaluation generators and hand the grids out."""
+        """Let the model show the fixed images, and hand the grids out."""
         if not trainer.is_global_zero:
             return
         images = pl_module.showcase_held_out(self.num_images)  # type: ignore[operator]
         names = trainer.datamodule.names  # type: ignore[attr-defined]
         batches: Any = pl_module.batches_done
-        for source, target in (("a", "b"), ("b", "a")):
-            columns = {
-                names[source]: images[f"real_{source}"],
-                f"as {names[target]}": images[f"fake_{target}"],
-                f"{names[source]} again": images[f"rec_{source}"],
-                "identity": images[f"idt_{source}"],
-            }
+        for title, columns in _grids(images, names).items():
             grid = image_grid(columns)
-            direction = f"{names[source]}_to_{names[target]}"
-            path = self.folder / f"{direction}_epoch{trainer.current_epoch + 1:04d}_batch{batches:07d}.png"
+            path = self.folder / f"{title}_epoch{trainer.current_epoch + 1:04d}_batch{batches:07d}.png"
             with told_if_not(path):
                 write_image(path, grid)
             for logger in trainer.loggers:
-                _log_picture(logger, f"samples/{direction}", grid, batches)
+                _log_picture(logger, f"samples/{title}", grid, batches)
+
+
+def _grids(images: dict[str, Tensor], names: dict[str, str]) -> dict[str, dict[str, Tensor]]:
+    """Columns by title, of each direction, or of each domain where masked images are restored."""
+    if "masked_a" in images:
+        return {
+            f"{name}_restored": {
+                f"{name}, masked": images[f"masked_{domain}"],
+                "restored": images[f"restored_{domain}"],
+                name: images[f"real_{domain}"],
+            }
+            for domain, name in names.items()
+        }
+    return {
+        f"{names[source]}_to_{names[target]}": {
+            names[source]: images[f"real_{source}"],
+            f"as {names[target]}": images[f"fake_{target}"],
+            f"{names[source]} again": images[f"rec_{source}"],
+            "identity": images[f"idt_{source}"],
+        }
+        for source, target in (("a", "b"), ("b", "a"))
+    }
 
 
 def _log_picture(logger: Logger, key: str, picture: Any, step: int) -> None:

@@ -27,6 +27,7 @@ OPERATIONS |= {"Shape", "Squeeze", "Sub", "Tanh"}
 _ITEM_SIZES = {1: 4, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}  # float32, int32, int64, bool, float16, float64
 _FLOAT, _INT64 = 1, 7
 _MOST_INT = 64  # in attributes: kernels have at most 7 pixels, strides 2
+_MOST_GROUPS = 4096  # a depthwise convolution has as many as channels, and weights for each in the file
 _MOST_CONSTANT = 1024  # a U-Net of 10 levels needs multiples of it
 _MOST_SCALE = 2.0
 _PROBE_BYTES = 192 << 20
@@ -181,7 +182,8 @@ def _check_node(node: Fields, constants: dict[str, tuple[int, memoryview]]) -> N
         raise ValueError(f"it has the operation {operation[:100]!r}, which our export doesn't write")
     for attribute in node["attribute"]:
         parts = _fields(attribute.data, _ATTRIBUTE)
-        if any(abs(value) > _MOST_INT for value in _integers([*parts["i"], *parts["ints"]])):
+        most = _MOST_GROUPS if [field.data for field in parts["name"]] == [b"group"] else _MOST_INT
+        if any(abs(value) > most for value in _integers([*parts["i"], *parts["ints"]])):
             raise ValueError(f"its {operation} has an enormous attribute")
     if operation == "Resize":
         _check_scales([_text(field.data) for field in node["input"]], constants)

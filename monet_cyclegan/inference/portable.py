@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+import torch.fx.experimental._config
 from torch import nn
 
-from monet_cyclegan.networks import resnet, unet
+from monet_cyclegan.networks import compact, resnet, unet, vit_unet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +62,9 @@ def export_program(generator: nn.Module) -> torch.export.ExportedProgram:
     # Not special in any way, since what is would be taken for granted: no size is 1, even in the deepest map, nor equal
     # to another, nor a multiple.
     example = torch.zeros(2, 3, 2 * portable.multiple + 70, 3 * portable.multiple + 90)
-    with torch.no_grad(), _any_size():
+    # Without the last one a map that might be of one pixel would be taken for one that never is.
+    oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    with torch.no_grad(), _any_size(), oblivious:
         return torch.export.export(
             portable,
             (example,),
@@ -74,7 +77,7 @@ def export_program(generator: nn.Module) -> torch.export.ExportedProgram:
 @contextmanager
 def _any_size() -> Iterator[None]:
     """Let networks take sizes that aren't known yet; `Portable` sees to it that they fit."""
-    checks = {module: module.check_size for module in (resnet, unet)}
+    checks = {module: module.check_size for module in (compact, resnet, unet, vit_unet)}
     try:
         for module in checks:
             module.check_size = lambda *_, **__: None  # type: ignore[attr-defined]

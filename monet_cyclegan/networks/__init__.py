@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from monet_cyclegan.networks.compact import CompactGenerator
 from monet_cyclegan.networks.patchgan import MultiScaleGAN, PatchGAN, PixelGAN
 from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.networks.unet import UNetGenerator
+from monet_cyclegan.networks.vit_unet import ViTUNetGenerator
 
-__all__ = ["MultiScaleGAN", "PatchGAN", "PixelGAN", "ResNetGenerator", "UNetGenerator"]
+__all__ = [
+    "CompactGenerator",
+    "MultiScaleGAN",
+    "PatchGAN",
+    "PixelGAN",
+    "ResNetGenerator",
+    "UNetGenerator",
+    "ViTUNetGenerator",
+]

@@ -21,8 +21,10 @@ from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.onnx_generator import write_onnx
 from monet_cyclegan.inference.portable import Portable, export_program
 from monet_cyclegan.inference.predict import predict
+from monet_cyclegan.networks.compact import CompactGenerator
 from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.networks.unet import UNetGenerator
+from monet_cyclegan.networks.vit_unet import ViTUNetGenerator
 from monet_cyclegan.weights import KEY, Description, read_description
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -140,10 +142,13 @@ def test_onnx_runs_without_us_in_any_number_and_size_and_says_what_it_is(ckpt, p
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: ViTUNetGenerator(2, 4, 1, 12, 3, 12),
         lambda: ResNetGenerator(1, 4, upsampling="resize", norm="none"),
         lambda: ResNetGenerator(1, 4, upsampling="resize", norm="none", image_skip=True),
         lambda: UNetGenerator(3, 4, upsampling="resize"),
         lambda: UNetGenerator(8, 2, max_channels=8, residual=False),
+        lambda: CompactGenerator(1, 16),
+        lambda: CompactGenerator(1, 2, norm="instance", image_skip=False),
     ],
 )
 def test_every_generator_gives_the_same_in_onnx(tmp_path, make):
@@ -156,6 +161,19 @@ def test_every_generator_gives_the_same_in_onnx(tmp_path, make):
         full = (tmp_path / "x.onnx").stat().st_size
         write_onnx(tmp_path / "x.onnx", generator, description, half=True)
     assert (tmp_path / "x.onnx").stat().st_size < full
+
+
+@pytest.mark.slow
+def test_a_file_with_convolutions_of_each_of_128_channels_alone_is_read_back(tmp_path):
+    torch.manual_seed(0)
+    network = {"_target_": "monet_cyclegan.networks.compact.CompactGenerator", "num_residual_blocks": 1}
+    generator = CompactGenerator(num_residual_blocks=1).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_onnx(tmp_path / "x.onnx", generator, Description(network, ("a_to_b",)))
+    images = torch.rand(1, 3, 24, 32) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(open_model(str(tmp_path / "x.onnx")).build("a_to_b")(images), generator(images))
 
 
 def test_a_file_whose_pictures_would_be_others_is_not_written(tmp_path, monkeypatch):

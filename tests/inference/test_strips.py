@@ -11,7 +11,7 @@ from torch import nn
 from monet_cyclegan.images import to_float, to_uint8
 from monet_cyclegan.inference import strips
 from monet_cyclegan.inference.strips import StripGenerator
-from monet_cyclegan.networks import ResNetGenerator, UNetGenerator
+from monet_cyclegan.networks import CompactGenerator, ResNetGenerator, UNetGenerator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,16 @@ def test_a_resnet_that_changes_the_image_in_strips_is_that_resnet(rows: int) -> 
     assert (expected - images).std() > 0.1
     torch.testing.assert_close(in_strips(generator, images, rows), expected, atol=1e-4, rtol=0)
     assert StripGenerator(generator).network.best_plan().peak < 16
+
+
+@pytest.mark.parametrize("rows", [1, 3, 12, 1000])
+@pytest.mark.parametrize(("norm", "image_skip"), [("instance", False), ("none", False), ("none", True)])
+def test_a_compact_generator_in_strips_is_that_generator(norm: str, image_skip: bool, rows: int) -> None:
+    generator = sharpened(CompactGenerator(2, 4, norm=norm, image_skip=image_skip))
+    images = picture(40, 24)
+    expected = untiled(generator, images)
+    assert expected.std() > 0.3
+    torch.testing.assert_close(in_strips(generator, images, rows), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("rows", [2, 16])

@@ -1,0 +1,260 @@
+"""Which recipe paints best: a grid of recipes, several seeds each, at a fixed budget, on the competition's images.
+
+python -m benchmarks.ablation data=data/gan-getting-started size=128 batches=2000 seeds=3
+
+Each run is `train.py` with a recipe's settings, in outputs/ablation/; a row is written as each ends, so that the same
+command goes on where it was stopped, in the middle of a run, too. It ends with a table, mean and spread of each score,
+and a picture of the same five held-out photos under each recipe.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, stdev
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks import results
+from monet_cyclegan.cli import exit_with_one_line, parse_key_values
+from monet_cyclegan.data.sources import find_domains
+from monet_cyclegan.data.split import split
+from monet_cyclegan.data.transforms import eval_transform
+from monet_cyclegan.errors import UserError
+from monet_cyclegan.images import image_grid, to_float, write_image
+from monet_cyclegan.inference.models import open_model
+from monet_cyclegan.inference.translator import Translator
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULTS = {
+    "data": Path("data/gan-getting-started"),
+    "size": 128,
+    "load_size": 0,  # 0 for an eighth more than the size
+    "batches": 2000,
+    "batch_size": 1,
+    "seeds": 3,
+    "recipes": "all",  # or names, separated by semicolons
+    "workers": 2,  # runs at a time, on the CPU of a thread each
+    "device": "cpu",
+    "runs": Path("outputs/ablation"),
+    "output": results.DEFAULT_OUTPUT,
+}
+SCORES = ("val/kid", "val/mifid", "val/fid", "val/luminance_correlation")
+HELD_OUT = {"a": 500, "b": 30}
+PHOTOS = 5
+
+_SMALL = ("model/generator=resnet_small", "model.discriminator.base_channels=32")
+_SKIP = ("model.generator.norm=none", "model.generator.image_skip=true", "model.lambda_identity=0")
+_ADAPTIVE = ("model/augment=adaptive",)
+# What each changes of the baseline: a small ResNet with instance norm, least squares, the paper's weights. Those with
+# "skip" build on it, since it was the first to beat untouched photos.
+RECIPES: dict[str, tuple[str, ...]] = {
+    "baseline": (),
+    "low identity": ("model.lambda_identity=0.5",),
+    "annealed identity": ("model.identity_schedule._target_=monet_cyclegan.schedules.cosine",),
+    "variance floor": ("model.generator.norm_eps=0.01",),
+    "hinge, spectral norm": (
+        "model/adversarial_loss=hinge",
+        "model.discriminator.spectral_norm=true",
+        "model.discriminator.norm=none",
+    ),
+    "zero-centred penalty, lazy": ("model/penalties=[r1]",),
+    "two scales": ("model/discriminator=multiscale", "model.discriminator.base_channels=32"),
+    "two objectives": ("model/adversarial_loss=two_objectives", "model.discriminator.num_heads=2"),
+    "label smoothing": ("model.adversarial_loss.smoothing=0.1",),
+    "DiffAugment": ("model/augment=diff_augment",),
+    "adaptive DiffAugment": _ADAPTIVE,
+    "consistency": ("model.lambda_consistency=5",),
+    "cycle noise": ("model.cycle_noise=0.05",),
+    "skip": _SKIP,
+    "skip, low cycle": (*_SKIP, "model.lambda_cycle=3"),
+    "skip, r1": (*_SKIP, "model/penalties=[r1]"),
+    "skip, r1, two scales": (*_SKIP, "model/penalties=[r1]", "model/discriminator=multiscale"),
+    "skip, r1, adaptive DiffAugment": (*_SKIP, "model/penalties=[r1]", *_ADAPTIVE),
+    "compact, r1, adaptive DiffAugment": (
+        "model/generator=compact",
+        "model.lambda_identity=0",
+        "model/penalties=[r1]",
+        *_ADAPTIVE,
+    ),
+    "U-Net": ("model/generator=unet_small",),
+    "ViT U-Net": ("model/generator=vit_unet_small",),
+}
+
+
+class Budget(NamedTuple):
+    """What all runs have in common."""
+
+    data: Path
+    size: int
+    load_size: int
+    batches: int
+    batch_size: int
+    device: str
+
+    def settings(self) -> list[str]:
+        """For train.py: one validation at the end, all scores on EfficientNet-Lite0 and JPEGs."""
+        return [
+            f"data.root={self.data.resolve()}",
+            f"data.load_size={self.load_size}",
+            f"data.crop_size={self.size}",
+            f"data.batch_size={self.batch_size}",
+            "data.num_workers=0",
+            "data.cache=disk",
+            f"data.val_a={HELD_OUT['a']}",
+            f"data.val_b={HELD_OUT['b']}",
+            f"data.eval_images={HELD_OUT['a']}",
+            "features=efficientnet_lite0",
+            "objective=val/kid",
+            f"trainer.accelerator={self.device}",
+            "trainer.max_epochs=1",
+            f"trainer.limit_train_batches={self.batches}",
+            "callbacks.best.rescore=false",
+            "callbacks.log_images.every_n_batches=null",
+            "callbacks.save_last.every_n_minutes=2",
+            "callbacks.evaluate.metrics.swd=null",
+        ]
+
+
+def run(recipe: str, seed: int, budget: Budget, folder: Path, threads: int) -> dict[str, Any]:
+    """Train, or go on with training; returns the row.
+
+    Raises:
+        UserError: train.py failed.
+    """
+    settings = [text for text in _SMALL if not _replaced(text, RECIPES[recipe])]
+    arguments = [*settings, *RECIPES[recipe], *budget.settings(), f"seed={seed}", "ckpt_path=auto"]
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, f"hydra.run.dir={folder}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    began = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a") as log:
+        status = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+    if status:
+        raise UserError(f"{recipe}, seed {seed}: train.py ended with status {status}, see {folder / 'log.txt'}")
+    return {"recipe": recipe, "seed": seed, **_scores(folder), "seconds": round(time.monotonic() - began, 1)}
+
+
+def _replaced(setting: str, others: tuple[str, ...]) -> bool:
+    """Whether a recipe chooses another option of the same group, whose keys may differ."""
+    key = setting.partition("=")[0]
+    return any(other.partition("=")[0] == key for other in others)
+
+
+def _scores(folder: Path) -> dict[str, float]:
+    """The last value of each score in a run's log."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {name: [row[name] for row in rows if row.get(name)] for name in SCORES}
+    return {name.removeprefix("val/"): float(values[-1]) for name, values in found.items() if values}
+
+
+def table(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Recipes from the best to the worst: mean and spread of the scores over the seeds."""
+    by_recipe: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_recipe.setdefault(row["recipe"], []).append(row)
+    ranked = sorted(by_recipe.items(), key=lambda item: mean(row["kid"] for row in item[1]))
+    return [(f"{recipe} ({len(some)} seeds)", _line(some)) for recipe, some in ranked]
+
+
+def _line(rows: list[dict[str, Any]]) -> str:
+    parts = []
+    for name, digits in (("kid", 4), ("mifid", 1)):
+        values = [row[name] for row in rows]
+        spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+        parts.append(f"{name.upper()} {mean(values):.{digits}f}{spread}")
+    return ", ".join([*parts, f"{mean(row['seconds'] for row in rows):.0f} s"])
+
+
+def picture(path: Path, budget: Budget, folders: dict[str, Path]) -> None:
+    """The same held-out photos, in the first column, under each recipe."""
+    _, held_out = split(find_domains(budget.data, False).train_a, HELD_OUT["a"], 0, "val_a")
+    shrink = eval_transform(budget.size)
+    chosen = np.linspace(0, len(held_out) - 1, PHOTOS).astype(int)
+    photos = [shrink(held_out.load(int(index)), 0) for index in chosen]
+    columns = {"photo": _stacked(photos)}
+    for recipe, folder in folders.items():
+        model = open_model(str(folder / "checkpoints" / "last.ckpt"))
+        translate = Translator(model.build(model.description.directions[0]))
+        columns[recipe] = _stacked([translate(photo) for photo in photos])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, image_grid(columns))
+
+
+def _stacked(images: list[np.ndarray]) -> torch.Tensor:
+    """(H, W, 3) uint8 each -> (N, 3, H, W) in [-1, 1]."""
+    return torch.stack([to_float(torch.from_numpy(image).permute(2, 0, 1)) for image in images])
+
+
+def load_rows(path: Path, protocol: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was measured already.
+
+    Raises:
+        UserError: under another protocol.
+    """
+    if not path.is_file():
+        return []
+    report = json.loads(path.read_text(encoding="utf-8"))
+    if report["protocol"] != protocol:
+        raise UserError(f"{path} was measured under another protocol, {report['protocol']}: give output=FILE")
+    return report["rows"]
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command line.
+
+    Raises:
+        UserError: an unknown recipe, or a run that failed.
+    """
+    options = parse_key_values(arguments, DEFAULTS)
+    names = list(RECIPES) if options["recipes"] == "all" else [name.strip() for name in options["recipes"].split(";")]
+    for name in names:
+        if name not in RECIPES:
+            raise UserError(f"recipes={name}: choose some of {'; '.join(RECIPES)}")
+    size = options["size"]
+    load_size = options["load_size"] or round(size * 1.125)
+    budget = Budget(options["data"], size, load_size, options["batches"], options["batch_size"], options["device"])
+    protocol = {**budget._asdict(), "data": budget.data.name, "features": "EfficientNet-Lite0", "jpeg_quality": 75}
+    protocol |= {"held_out": HELD_OUT, "translated": HELD_OUT["a"], "real": 300}
+    path = options["output"] if options["output"] != results.DEFAULT_OUTPUT else results.FOLDER / "ablation.json"
+    rows = load_rows(path, protocol)
+    done = {(row["recipe"], row["seed"]) for row in rows}
+    jobs = [(name, seed) for seed in range(options["seeds"]) for name in names if (name, seed) not in done]
+    threads = max(1, (os.cpu_count() or 1) // options["workers"])
+    lock = Lock()
+
+    def measure(job: tuple[str, int]) -> None:
+        row = run(*job, budget, folder_of(options["runs"], budget, *job), threads)
+        with lock:
+            rows.append(row)
+            results.write("ablation", table(rows), {"protocol": protocol, "rows": rows}, budget.device, output=path)
+            print(f"{row['recipe']}, seed {row['seed']}: {_line([row])}; {len(rows)} rows", flush=True)
+
+    with ThreadPoolExecutor(options["workers"]) as pool:
+        list(pool.map(measure, jobs))
+    for recipe, line in table(rows):
+        print(f"{recipe:45} {line}")
+    grid = options["runs"] / f"five_photos_{size}.png"
+    folders = {name: folder_of(options["runs"], budget, name, 0) for name in names}
+    picture(grid, budget, {name: folder for name, folder in folders.items() if (folder / "checkpoints").is_dir()})
+    print(grid)
+
+
+def folder_of(runs: Path, budget: Budget, recipe: str, seed: int) -> Path:
+    """Where a run lies, by all that decides how it ends."""
+    name = f"{recipe}_{seed}".replace(", ", "_").replace(" ", "_")
+    return (runs / f"size{budget.size}_batches{budget.batches}x{budget.batch_size}" / name).resolve()
+
+
+if __name__ == "__main__":
+    exit_with_one_line()(main)(sys.argv[1:])
