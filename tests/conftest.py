@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,22 @@ from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.training import _quieten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from lightning import Callback
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def signals_are_given_back() -> Iterator[None]:
+    """Hold that a test leaves Ctrl-C as it was, or a later one would fail for it."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    after = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+    assert after is before, f"SIGINT was left to {after}"
 
 
 def make_images(folder: Path, count: int, size: tuple[int, int] = (40, 32), seed: int = 0) -> Path:
