@@ -47,12 +47,14 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def signals_are_given_back() -> Iterator[None]:
-    """Hold that a test leaves Ctrl-C as it was, or a later one would fail for it."""
-    before = signal.getsignal(signal.SIGINT)
+    """Begin with Python's own Ctrl-C, and hold that a test leaves it so: a later one would fail for it."""
+    # Anew each time: a library may have put its own below Python's, where nobody sees it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     yield
     after = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, before)
-    assert after is before, f"SIGINT was left to {after}"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert after is signal.default_int_handler, f"SIGINT was left to {after}"
 
 
 def make_images(folder: Path, count: int, size: tuple[int, int] = (40, 32), seed: int = 0) -> Path:

@@ -118,6 +118,7 @@ class BadLoss(LSGANLoss):
     """Adds NaN to a term at some batches (its gradient is still finite then), or multiplies the term by it."""
 
     def __init__(self, term: str, batches: tuple[int, ...], multiply: bool = False, rank: int | None = None):
+        super().__init__()
         self.term, self.batches, self.multiply, self.rank = term, batches, multiply, rank
         self.model: CycleGAN | None = None
 

@@ -120,6 +120,7 @@ def images(seed, number=2, height=16, width=16):
 
 def test_patches_are_black_as_a_whole_or_untouched():
     real = images(0, number=50, height=24, width=16)
+    torch.manual_seed(0)
     found = masked(real, patch_size=8, fraction=0.4)
     hidden = (found == -1).all(dim=1)
     assert torch.equal(found[~hidden[:, None].expand_as(found)], real[~hidden[:, None].expand_as(real)])

@@ -72,6 +72,8 @@ def shrunk(words: list[str]) -> list[str]:
     unet = {"experiment=unet_monet", "experiment=kaggle_5h", "experiment=outputs/unet_monet_search/best.yaml"} & {
         *words
     }
+    if {"experiment=pretrain", "experiment=distill"} & {*words}:  # which have no discriminators
+        return [*(text for text in SHRUNK if "discriminator" not in text), "trainer.max_epochs=1"]
     levels = ["model.generator.num_levels=3"] if unet else []
     one_pair = ["data.val_a=1", "data.val_b=1"] if "debug=overfit" in words else []
     return [*SHRUNK, *levels, *one_pair, "trainer.max_epochs=1"]

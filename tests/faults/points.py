@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from monet_cyclegan import checkpoint_io, loggers
+from monet_cyclegan import checkpoint_io, cyclegan, loggers
 from monet_cyclegan.callbacks import log_images
 from monet_cyclegan.callbacks.evaluate import Evaluate
 from monet_cyclegan.callbacks.save_best import SaveBest
@@ -92,10 +92,10 @@ def _before(owner: Any, name: str, point: str) -> None:
 
 
 def _between_steps() -> None:
-    real = CycleGAN.optimize
+    real = cyclegan.minimise
     calls = 0
 
-    def optimize(*args: Any, **kwargs: Any) -> Any:
+    def minimise(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         result = real(*args, **kwargs)
         calls += 1
@@ -103,7 +103,7 @@ def _between_steps() -> None:
             die()
         return result
 
-    CycleGAN.optimize = optimize  # type: ignore[method-assign]
+    cyclegan.minimise = minimise
 
 
 def _half_written() -> None:

@@ -7,6 +7,7 @@ write: {"overrides": [...], "folder": DIR, "resume": BOOL, "log": FILE, "die_at"
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -77,6 +78,7 @@ def run(spec: dict[str, Any]) -> None:
 def supervise(spec: dict[str, Any]) -> dict[str, Any]:
     """Fork a run, and wait for its end, or bring it about."""
     composed(*spec["overrides"])
+    gc.freeze()  # collecting what all forks share would copy it into each
     began = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -103,3 +105,4 @@ if __name__ == "__main__":
         if modules.exists() and modules.stat().st_size:
             load(modules.read_text().split())
             modules.unlink()
+    os._exit(0)  # libraries would comment on what forks have in common
