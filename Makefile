@@ -35,8 +35,10 @@ test: $(READY)  ## run all tests but those in a browser
 
 # What it can't have (no root, no network, no npm) it does without: those tests are skipped and say so.
 test-web: $(READY)  ## open both pages in a real browser, which it installs where it may
-	@command -v chromedriver > /dev/null || ! command -v apt-get > /dev/null || [ "$$(id -u)" != 0 ] || \
-	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver nodejs npm > /dev/null; } || true
+	@for needed in chromedriver:'chromium chromium-driver' npm:'nodejs npm'; do \
+	  command -v $${needed%%:*} > /dev/null || ! command -v apt-get > /dev/null || [ "$$(id -u)" != 0 ] || \
+	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $${needed#*:} > /dev/null; } || true; \
+	done
 	$(BIN)/python -m pytest tests/web -n 2 --dist loadfile
 
 test-xla: $(XLA)/.ready  ## train and resume on an XLA device, which the CPU stands in for
