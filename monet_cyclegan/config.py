@@ -19,7 +19,7 @@ from monet_cyclegan.cli import nearest
 from monet_cyclegan.errors import Diverged, UserError, UserErrors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 # What a disk says that is full, broken or not ours to write to: the user's to put right, wherever it comes up.
@@ -54,14 +54,14 @@ def wrong_types(cfg: DictConfig) -> dict[str, str]:
     return found
 
 
-def mended(cfg: DictConfig, wrong: Iterable[str]) -> DictConfig:
+def mended(cfg: DictConfig, wrong: Collection[str]) -> DictConfig:
     """A copy with the defaults of these keys."""
     copy = cfg.copy()
-    hydra = HydraConfig.get() if wrong else None
-    for key in wrong:
-        assert hydra is not None
-        default = OmegaConf.select(_defaults(str(hydra.job.config_name), hydra.overrides.task), key)
-        OmegaConf.update(copy, key, default, merge=False, force_add=True)
+    if wrong:
+        hydra = HydraConfig.get()
+        defaults = _defaults(str(hydra.job.config_name), hydra.overrides.task)
+        for key in wrong:
+            OmegaConf.update(copy, key, OmegaConf.select(defaults, key), merge=False, force_add=True)
     return copy
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,11 @@ from monet_cyclegan.losses import consistency_loss, cycle_loss, identity_loss
 from monet_cyclegan.processes import gather
 from monet_cyclegan.randomness import reseed_torch
 from monet_cyclegan.schedules import constant
-from monet_cyclegan.steps import finished_share, minimise, total
+from monet_cyclegan.steps import finished_share, minimise, total, weights_of_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -181,19 +181,9 @@ class CycleGAN(LightningModule):
             return self.gen_ab, self.gen_ba
         return self.ema_ab.model, self.ema_ba.model
 
-    @contextmanager
-    def as_saved(self, path: Path | str) -> Iterator[None]:
+    def as_saved(self, path: Path | str) -> AbstractContextManager[None]:
         """Meanwhile, the generator A to B that is judged has the weights of a checkpoint of this model."""
-        generator, _ = self.evaluation_generators
-        prefix = next(f"{name}." for name, module in self.named_modules() if module is generator)
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-        before = {key: value.clone() for key, value in generator.state_dict().items()}
-        weights = {key.removeprefix(prefix): saved[key] for key in saved if key.startswith(prefix)}
-        try:
-            generator.load_state_dict(weights)
-            yield
-        finally:  # Ctrl-C, too: the next checkpoint must not hold these
-            generator.load_state_dict(before)
+        return weights_of_checkpoint(self, self.evaluation_generators[0], path)
 
     @property
     def batches_done(self) -> int:

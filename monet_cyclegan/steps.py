@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,8 @@ from monet_cyclegan.bad_steps import one_or_nan, skipped_unless_finite
 from monet_cyclegan.schedules import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from lightning import LightningModule
     from torch import Tensor, nn
@@ -60,3 +62,17 @@ def finished_share(trainer: Any, batches_done: int) -> float:
     elapsed = timer.time_elapsed()
     share = progress(batches_done, batches, elapsed, elapsed + remaining)
     return trainer.strategy.broadcast(share) if trainer.world_size > 1 else share
+
+
+@contextmanager
+def weights_of_checkpoint(module: nn.Module, network: nn.Module, path: Path | str) -> Iterator[None]:
+    """Meanwhile, a network of ``module`` has the weights of a checkpoint of that module."""
+    prefix = next(f"{name}." for name, part in module.named_modules() if part is network)
+    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    weights = {key.removeprefix(prefix): saved[key] for key in saved if key.startswith(prefix)}
+    try:
+        network.load_state_dict(weights)
+        yield
+    finally:  # Ctrl-C, too: the next checkpoint must not hold these
+        network.load_state_dict(before)

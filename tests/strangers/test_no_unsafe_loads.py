@@ -122,7 +122,7 @@ def test_no_file_of_ours_runs_what_another_file_holds(path):
 def test_the_loads_that_are_looked_at_are_there():
     assert len(sources()) > 100
     loads = [path.name for path in sources() if "weights_only=True" in text_of(path)]
-    assert {"checkpoint.py", "classic.py", "cyclegan.py", "training.py"} <= {*loads}
+    assert {"checkpoint.py", "classic.py", "steps.py", "training.py"} <= {*loads}
 
 
 @pytest.mark.parametrize(
