@@ -12,6 +12,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO, XLACheckpointIO
 from lightning_utilities.core.apply_func import apply_to_collection
 
 from monet_cyclegan.intact import before, damage
+from monet_cyclegan.whole_file import second_name, unfinished_name
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -42,9 +43,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     def _save(self, checkpoint: dict[str, Any], target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
-        for left in target.parent.glob(f".{target.name}.*.unfinished"):  # by a process that was killed
-            left.unlink(missing_ok=True)
+        unfinished = unfinished_name(target)
         try:
             with unfinished.open("wb") as file:
                 _write(checkpoint, file)
@@ -83,11 +82,8 @@ def _keep_before(target: Path) -> None:
     kept = before(target)
     if kept is None or not target.exists():
         return
-    second = target.with_name(f".{kept.name}.{os.getpid()}.unfinished")
     with suppress(OSError):  # a file system without hard links keeps no more than one
-        second.unlink(missing_ok=True)
-        os.link(target, second)
-        second.replace(kept)
+        second_name(target, kept)
 
 
 def _sync_folder(folder: Path) -> None:

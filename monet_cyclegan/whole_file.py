@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import shutil
@@ -39,6 +40,42 @@ def whole_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # not there, mostly
             unfinished.unlink()
+
+
+def unfinished_name(path: Path) -> Path:
+    """A hidden name beside ``path``, by which the next process knows what a killed one has left of it: that is removed.
+
+    For files of which one process at a time is the only writer.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+        left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+
+
+def second_name(source: Path, path: Path, *, may_copy: bool = False) -> None:
+    """Let ``path`` be a hard link to ``source``, whatever had that name before; it has it at every moment from then on.
+
+    Args:
+        source: the file.
+        path: its other name.
+        may_copy: whether to copy it where the file system has no hard links.
+
+    Raises:
+        OSError: it can't be linked.
+    """
+    unfinished = unfinished_name(path)
+    if path.exists() and path.samefile(source):  # renaming one name of a file to another of it would do nothing
+        return
+    try:
+        with suppress(FileExistsError):
+            os.link(source, path)
+            return
+        os.link(source, unfinished)
+    except OSError:
+        if not may_copy:
+            raise
+        shutil.copy2(source, unfinished)
+    unfinished.replace(path)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.whole_file import whole_file, whole_folder
+from monet_cyclegan.whole_file import second_name, whole_file, whole_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,18 @@ def test_an_error_of_the_disk_is_one_line_with_the_files_name(tmp_path):
     with pytest.raises(UserError, match=r"file: can't be written \(.*No space"):
         fail(tmp_path / "file", OSError(28, "No space left on device"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_name_is_of_the_same_file_and_what_a_killed_process_left_of_one_is_removed(tmp_path):
+    first, other, path = (tmp_path / name for name in ("first", "other", "best [1].ckpt"))
+    first.write_text("first")
+    other.write_text("other")
+    for source in (first, other, other):  # where there is none, another, and the same
+        left = tmp_path / f".{path.name}.12345.unfinished"
+        left.hardlink_to(other)
+        second_name(source, path)
+        assert path.samefile(source)
+        assert {*tmp_path.iterdir()} == {first, other, path}
 
 
 def test_a_file_in_the_way_of_a_folder_is_one_line(tmp_path):

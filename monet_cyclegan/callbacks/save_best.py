@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import re
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lightning import Callback
 
-from monet_cyclegan.whole_file import told_if_not, whole_file
+from monet_cyclegan.whole_file import second_name, told_if_not, whole_file
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -159,9 +157,8 @@ class SaveBest(Callback):
         candidates = [Candidate(**{**saved, "final": None}) for saved in state_dict["candidates"]]
         candidates = [candidate for candidate in candidates if _OWN_NAME.fullmatch(candidate.file)]
         if candidates and self.best_path.is_file() and not (self.folder / candidates[0].file).is_file():
-            _link(
-                self.best_path, self.folder / candidates[0].file
-            )  # a session moved, with best.ckpt and last.ckpt alone
+            # a session moved, with best.ckpt and last.ckpt alone
+            second_name(self.best_path, self.folder / candidates[0].file, may_copy=True)
         self.candidates = [candidate for candidate in candidates if (self.folder / candidate.file).is_file()]
 
     def _final_rank(self, candidate: Candidate) -> float:
@@ -171,7 +168,7 @@ class SaveBest(Callback):
     def _point_to_best(self) -> None:
         """Put the first candidate's file under the name best.ckpt, at once."""
         with told_if_not(self.best_path):
-            _link(self.folder / self.candidates[0].file, self.best_path)
+            second_name(self.folder / self.candidates[0].file, self.best_path, may_copy=True)
 
     def _write_table(self) -> None:
         columns = ["file", "epoch", "batches", self.monitor, f"{self.monitor} {self.final_title}", "best"]
@@ -184,16 +181,3 @@ class SaveBest(Callback):
                 writer.writerow(
                     [candidate.file, candidate.epoch, candidate.batches, repr(candidate.score), final, best]
                 )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, whatever had that name before."""
-    if target.exists() and target.samefile(source):  # renaming one name of a file to another of it would do nothing
-        return
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.link(source, unfinished)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, unfinished)
-    unfinished.replace(target)

@@ -159,7 +159,7 @@ def final_state(run: Path) -> dict[str, Any]:
         found[table] = (run / table).read_text() if (run / table).exists() else None
     for folder in ("checkpoints", "samples"):
         names = {path.name for path in (run / folder).iterdir()}
-        found[folder] = sorted(name for name in names if not name.endswith(".tmp"))
+        found |= {f"{folder}/{name}": "there" for name in names if not name.endswith(".tmp")}
     return found
 
 

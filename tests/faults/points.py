@@ -20,6 +20,7 @@ from monet_cyclegan.callbacks.evaluate import Evaluate
 from monet_cyclegan.callbacks.save_best import SaveBest
 from monet_cyclegan.callbacks.save_last import SaveLast
 from monet_cyclegan.cyclegan import CycleGAN
+from monet_cyclegan.intact import BEFORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ POINTS = (
     "before a picture",
     "half a checkpoint is written",
     "before a checkpoint takes its name",
+    "before the one before it takes its name",
     "a checkpoint has its name",
 )
 _die_at: tuple[str, int] | None = None
@@ -75,7 +77,7 @@ def install(die_at: Any, fail_at: Any, reached: Path | None) -> None:
     _before(checkpoint_io, "_sync_folder", "a checkpoint has its name")
     _between_steps()
     _half_written()
-    _renamed_logs()
+    _before_renaming()
     if fail_at is not None:
         _failing_writes(*fail_at)
 
@@ -121,11 +123,13 @@ def _half_written() -> None:
     torch.save = save  # type: ignore[assignment]
 
 
-def _renamed_logs() -> None:
+def _before_renaming() -> None:
     real = Path.replace
 
     def replace(path: Path, target: Any) -> Path:
         if Path(target).suffix == ".csv" and reach("before the log takes its name"):
+            die()
+        if Path(target).name == BEFORE and reach("before the one before it takes its name"):
             die()
         return real(path, target)
 
