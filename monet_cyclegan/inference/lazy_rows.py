@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from monet_cyclegan.networks.layers import Doubling
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -267,7 +269,7 @@ def make_step(node: fx.Node, module: Any) -> Rowwise:
         return TransposedConvolution(module)
     if kind is nn.InstanceNorm2d and module.running_mean is None:
         return Norm(module)
-    if kind is nn.Upsample and module.mode == "nearest" and module.scale_factor in range(1, 9):
+    if kind in (nn.Upsample, Doubling) and module.mode == "nearest" and module.scale_factor in range(1, 9):
         return Upsampling(module)
     if kind is nn.AvgPool2d and module.padding in (0, (0, 0)) and not module.ceil_mode:
         return Window(module, _pair(module.kernel_size), _pair(module.stride))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from monet_cyclegan.networks.init import init_without_norm
-from monet_cyclegan.networks.layers import check_size, make_norm, needs_bias
+from monet_cyclegan.networks.layers import Doubling, check_size, make_norm, needs_bias
 from monet_cyclegan.networks.resnet import FIRST_CHANGE, FIRST_IMAGE, KEPT
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class ThinUpsample(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
         super().__init__()
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.resize = nn.Upsample(scale_factor=2, mode="nearest")
+        self.resize = Doubling()
         self.convolution = nn.Conv2d(out_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:

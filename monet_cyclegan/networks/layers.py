@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
@@ -55,10 +56,29 @@ def make_upsample(kind: str, in_channels: int, out_channels: int, *, bias: bool,
         )
     if kind == "resize":
         return nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="nearest"),
+            Doubling(),
             nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias),
         )
     raise ValueError(f"unknown upsampling {kind!r}: choose 'transposed' or 'resize'")
+
+
+class Doubling(nn.Upsample):
+    """Nearest-neighbour resizing to double height and width: (N, C, H, W) -> (N, C, 2H, 2W).
+
+    Compiled for the CPU in bfloat16, PyTorch 2.15's own gives gradients of NaN for single images of some sizes
+    (compare github.com/pytorch/pytorch/pull/171520). By views it is the same, but slower where nothing is compiled.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(scale_factor=2, mode="nearest")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Each pixel four times."""
+        if not (torch.compiler.is_compiling() and torch.is_grad_enabled()):
+            return super().forward(images)
+        count, channels, height, width = images.shape
+        spread = images[:, :, :, None, :, None].expand(count, channels, height, 2, width, 2)
+        return spread.reshape(count, channels, 2 * height, 2 * width)
 
 
 def check_size(images: Tensor, *, minimum: int, multiple: int = 1) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from monet_cyclegan.networks.init import init_weights
-from monet_cyclegan.networks.layers import check_size, make_norm, make_upsample, needs_bias
+from monet_cyclegan.networks.layers import Doubling, check_size, make_norm, make_upsample, needs_bias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,9 +58,7 @@ class UpBlock(nn.Module):
         )
         # Resizing after the 1x1 convolution gives the same as before it, for a quarter of the work.
         self.shortcut = (
-            nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.Upsample(scale_factor=2))
-            if residual
-            else None
+            nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), Doubling()) if residual else None
         )
 
     def forward(self, x: Tensor) -> Tensor:

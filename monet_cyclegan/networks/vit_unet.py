@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from monet_cyclegan.networks.init import init_weights, init_without_norm
-from monet_cyclegan.networks.layers import check_size, make_norm
+from monet_cyclegan.networks.layers import Doubling, check_size, make_norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -229,7 +229,7 @@ def make_doubling(kind: str, channels: int) -> nn.Module:
         ValueError: for any kind but "resize" and "transposed".
     """
     if kind == "resize":
-        return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, channels, 3, padding=1))
+        return nn.Sequential(Doubling(), nn.Conv2d(channels, channels, 3, padding=1))
     if kind == "transposed":
         return nn.ConvTranspose2d(channels, channels, 2, stride=2)
     raise ValueError(f"unknown upsampling {kind!r}: choose 'transposed' or 'resize'")

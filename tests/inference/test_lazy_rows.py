@@ -9,6 +9,7 @@ from torch import nn
 
 from monet_cyclegan.inference.lazy_rows import Join, Norm, Rowwise, Whole
 from monet_cyclegan.inference.passes import Network
+from monet_cyclegan.networks.layers import Doubling
 
 
 def last_step(module: nn.Module) -> tuple[Network, Rowwise]:
@@ -96,6 +97,7 @@ class Function(nn.Module):
     "module",
     [
         nn.Upsample(scale_factor=2),
+        Doubling(),
         nn.Upsample(scale_factor=3, mode="nearest"),
         nn.AvgPool2d(2),
         nn.AvgPool2d((3, 2), stride=(2, 1)),
