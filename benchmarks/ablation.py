@@ -103,7 +103,9 @@ class Budget(NamedTuple):
 
     def settings(self) -> list[str]:
         """For train.py: one validation at the end, all scores on EfficientNet-Lite0 and JPEGs."""
+        compiled = "auto" if self.device != "cpu" else "false"  # there it takes longer than it saves in so few batches
         return [
+            f"model.compile={compiled}",
             f"data.root={self.data.resolve()}",
             f"data.load_size={self.load_size}",
             f"data.crop_size={self.size}",
