@@ -123,6 +123,20 @@ def test_wgan_gp_of_a_flat_discriminator_has_a_finite_gradient() -> None:
 
 
 @KINDS
+def test_a_penaltys_gradient_is_its_slope_by_differences(kind: type[GradientPenalty]) -> None:
+    torch.manual_seed(0)
+    real, fake = torch.randn(2, 2, 1, 3, 3, dtype=torch.float64)
+    first, last = torch.randn(2, 1, 2, 2, dtype=torch.float64), torch.randn(1, 2, 2, 2, dtype=torch.float64)
+
+    def penalty(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(1)  # of points between real and fake
+        convolve = torch.nn.functional.conv2d
+        return kind(weight=3, every_n_steps=1)(lambda x: [convolve(convolve(x, first).tanh(), last)], real, fake)
+
+    assert torch.autograd.gradcheck(penalty, (first.requires_grad_(), last.requires_grad_()))
+
+
+@KINDS
 @pytest.mark.parametrize("options", [{"norm": "instance"}, {"norm": "none"}, {"norm": "none", "spectral_norm": True}])
 @pytest.mark.parametrize("network", [PatchGAN, PixelGAN, MultiScaleGAN])
 def test_every_weight_of_every_discriminator_learns_from_every_penalty(

@@ -22,12 +22,12 @@ FIRST_IMAGE = 0.2
 class BasicBlock(nn.Sequential):
     """Two 3x3 convolutions, each with a norm before it and an activation after it: (N, C, H, W) -> (N, C', H, W)."""
 
-    def __init__(self, in_channels: int, mid_channels: int, out_channels: int, *, norm: str) -> None:
+    def __init__(self, in_channels: int, mid_channels: int, out_channels: int, *, norm: str, norm_eps: float) -> None:
         super().__init__(
-            make_norm(norm, in_channels),
+            make_norm(norm, in_channels, norm_eps),
             nn.Conv2d(in_channels, mid_channels, 3, padding=1),
             nn.LeakyReLU(inplace=True),
-            make_norm(norm, mid_channels),
+            make_norm(norm, mid_channels, norm_eps),
             nn.Conv2d(mid_channels, out_channels, 3, padding=1),
             nn.LeakyReLU(inplace=True),
         )
@@ -132,6 +132,7 @@ class ViTUNetGenerator(nn.Module):
         norm: "instance" or "none", in the U-Net.
         upsampling: "resize", nearest-neighbour resizing and a 3x3 convolution as published; or "transposed", a
             transposed convolution of 2x2 pixels.
+        norm_eps: floor of the variance of instance norm.
         in_channels: channels of the input image.
         out_channels: channels of the output image.
 
@@ -152,6 +153,7 @@ class ViTUNetGenerator(nn.Module):
         mlp_dim: int = 1536,
         norm: str = "instance",
         upsampling: str = "resize",
+        norm_eps: float = 1e-5,
         in_channels: int = 3,
         out_channels: int = 3,
     ) -> None:
@@ -176,10 +178,11 @@ class ViTUNetGenerator(nn.Module):
         outer = base_channels
         for level in range(num_levels):
             inner = base_channels * 2**level
-            self.encoder.append(BasicBlock(outer, inner, inner, norm=norm))  # (N, inner, H / 2**level, W / 2**level)
+            # (N, inner, H / 2**level, W / 2**level)
+            self.encoder.append(BasicBlock(outer, inner, inner, norm=norm, norm_eps=norm_eps))
             self.down.append(nn.Conv2d(inner, inner, 2, stride=2))
             self.up.append(make_doubling(upsampling, inner))
-            self.decoder.append(BasicBlock(2 * inner, inner, outer, norm=norm))
+            self.decoder.append(BasicBlock(2 * inner, inner, outer, norm=norm, norm_eps=norm_eps))
             outer = inner
         self.transformer = PixelwiseViT(
             outer, num_blocks=num_blocks, dim=embed_dim, num_heads=num_heads, mlp_dim=mlp_dim

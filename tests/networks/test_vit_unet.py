@@ -294,6 +294,15 @@ def test_it_is_rebuilt_of_plain_settings_and_weights() -> None:
     assert torch.equal(rebuilt(images), source(images))
 
 
+def test_a_floor_of_the_variance_keeps_what_has_no_contrast_from_being_blown_up() -> None:
+    torch.manual_seed(0)
+    plain, floored = small(), small(norm_eps=0.1)
+    floored.load_state_dict(plain.state_dict())
+    night = -0.9 + 0.001 * torch.randn(1, 3, 32, 32)
+    assert floored(night).std() < 0.2 * plain(night).std()
+    assert {layer.eps for layer in floored.modules() if isinstance(layer, nn.InstanceNorm2d)} == {0.1}
+
+
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (6, 4), (0, 4)])
 def test_a_size_that_is_no_multiple_of_its_own_is_refused(height: int, width: int) -> None:
     with pytest.raises(ValueError, match=f"images of {height}x{width} pixels: height and width must be"):
