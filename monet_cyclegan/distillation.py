@@ -37,7 +37,7 @@ def pixel_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def detail_loss(student: Tensor, teacher: Tensor, levels: int) -> Tensor:
     """Mean absolute difference of all high-frequency bands of a Haar wavelet transform, the mean over levels.
 
-    Small generators lack high frequencies, and by pixels alone they may blur (Zhang et al. 2022, arXiv:2203.06321 §3).
+    Small generators lack high frequencies, and by pixels alone they may blur (Zhang et al. 2022, arXiv:2203.06321).
     """
     low, losses = student - teacher, []  # the transform is linear
     for _ in range(levels):

@@ -1,4 +1,4 @@
-"""Before CycleGAN, generators learn what pictures look like by painting what is missing (arXiv:2203.02557 §3.3)."""
+"""Before CycleGAN, generators learn what pictures look like by painting what is missing (arXiv:2203.02557)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _IN_VALIDATION, _IN_SAMPLES = 1, 2  # parts of keys, so that their masks aren't 
 
 
 def masked(images: Tensor, patch_size: int, fraction: float, generator: torch.Generator | None = None) -> Tensor:
-    """Blacken each patch of each image with a probability (UVCGAN, arXiv:2203.02557 §3.3).
+    """Blacken each patch of each image with a probability (UVCGAN, arXiv:2203.02557).
 
     Args:
         images: (N, 3, H, W) in [-1, 1]; the patches at the right and at the bottom may be cut off.
@@ -48,7 +48,7 @@ def masked(images: Tensor, patch_size: int, fraction: float, generator: torch.Ge
 class MaskedPretraining(LightningModule):
     """One generator restores masked images of both domains; a `CycleGAN`'s two then start as copies of it.
 
-    As published (UVCGAN, Torbunov et al. 2022, arXiv:2203.02557 §3.3), the loss is over all pixels, also those that
+    As published (UVCGAN, Torbunov et al. 2022, arXiv:2203.02557), the loss is over all pixels, also those that
     weren't masked. Batches are {"a", "b"}: (N, 3, H, W) in [-1, 1]. Checkpoints hold the generator under both of a
     `CycleGAN`'s names, ``gen_ab`` and ``gen_ba``, and no discriminators.
 

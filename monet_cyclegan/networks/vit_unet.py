@@ -91,7 +91,7 @@ class TransformerBlock(nn.Module):
 
 
 class PixelwiseViT(nn.Module):
-    """A transformer whose tokens are a map's pixels (UVCGAN, arXiv:2203.02557 §3.1): (N, C, H, W) -> (N, C, H, W)."""
+    """A transformer whose tokens are a map's pixels (UVCGAN, arXiv:2203.02557): (N, C, H, W) -> (N, C, H, W)."""
 
     def __init__(self, channels: int, *, num_blocks: int, dim: int, num_heads: int, mlp_dim: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class PixelwiseViT(nn.Module):
 
 
 class ViTUNetGenerator(nn.Module):
-    """U-Net with a pixelwise vision transformer in its middle (UVCGAN, Torbunov et al. 2022, arXiv:2203.02557 §3.1).
+    """U-Net with a pixelwise vision transformer in its middle (UVCGAN, Torbunov et al. 2022, arXiv:2203.02557).
 
     With the defaults this is the published network but for its last activation, tanh instead of sigmoid, since images
     are in [-1, 1] here. It takes images of any size, other ones than it was trained with, too: a pixel's position
