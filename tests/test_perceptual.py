@@ -185,11 +185,13 @@ def test_two_steps_log_the_terms_and_a_resumed_run_ends_with_the_same_weights(tm
 
 
 @pytest.mark.slow
-def test_compiled_it_has_the_same_value_and_gradient(distance: PerceptualDistance, monkeypatch: pytest.MonkeyPatch):
+def test_compiled_it_has_the_same_value_and_gradient(monkeypatch: pytest.MonkeyPatch):
     import torch._dynamo
     import torch._dynamo.utils
 
     monkeypatch.delenv("TORCHDYNAMO_DISABLE")  # which conftest sets
+    distance = PerceptualDistance()
+    distance.network.stages = distance.network.stages[:2]  # the others have nothing new, and take a minute to compile
     results = []
     with torch._dynamo.config.patch(disable=False):
         for mode in (False, "default"):
