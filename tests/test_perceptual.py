@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from functools import partial
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,6 @@ from conftest import tiny_data, tiny_model, tiny_trainer
 from lightning import Callback
 
 from monet_cyclegan import perceptual
-from monet_cyclegan.compilation import compiled
-from monet_cyclegan.cyclegan import translate
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.perceptual import BlurPool, PerceptualDistance
 
@@ -141,10 +140,10 @@ def test_it_follows_the_model_to_its_device_and_memory_format():
 def test_the_terms_compare_each_translation_with_its_source(distance: PerceptualDistance):
     model = tiny_model(**WITH_IT)
     real_a, real_b = pair()
-    made = translate(model.gen_ab, model.gen_ba, real_a, real_b, cycle=True, identity=True)
-    terms = model.generator_losses(real_a, real_b, made)
-    torch.testing.assert_close(terms["perceptual_b"], 2 * distance(made["fake_b"], real_a))
-    torch.testing.assert_close(terms["perceptual_a"], 2 * distance(made["fake_a"], real_b))
+    fake_a, fake_b = model.gen_ba(real_b), model.gen_ab(real_a)
+    terms = model.perceptual_terms(real_a, real_b, fake_a, fake_b)
+    expected = {"perceptual_a": 2 * distance(fake_a, real_b), "perceptual_b": 2 * distance(fake_b, real_a)}
+    torch.testing.assert_close(terms, expected)
 
 
 class Kept(Callback):
@@ -185,30 +184,22 @@ def test_two_steps_log_the_terms_and_a_resumed_run_ends_with_the_same_weights(tm
 
 
 @pytest.mark.slow
-def test_compiled_it_has_the_same_value_and_gradient(monkeypatch: pytest.MonkeyPatch):
+def test_a_compiled_run_learns_what_an_eager_one_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import torch._dynamo
     import torch._dynamo.utils
 
+    # Adam would blow differences of rounding up, and what the other losses need takes a minute to compile.
+    plain = {"optimizer": partial(torch.optim.SGD), "lr": 1e-2, "lambda_cycle": 0.0, "lambda_identity": 0.0}
+    eager, _ = train(tmp_path, **plain)
     monkeypatch.delenv("TORCHDYNAMO_DISABLE")  # which conftest sets
-    distance = PerceptualDistance()
-    distance.network.stages = distance.network.stages[:2]  # the others have nothing new, and take a minute to compile
-    results = []
     with torch._dynamo.config.patch(disable=False):
-        for mode in (False, "default"):
-            torch._dynamo.utils.counters.clear()
-            fake, real = pair()
-            fake.requires_grad_()
-            with torch.autocast("cpu", torch.bfloat16):
-                value = compiled(lambda fake, real: distance(1.0 * fake, real), mode)(fake, real)
-            value.backward()
-            results.append((value.detach(), fake.grad))
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-        assert not torch._dynamo.utils.counters["graph_break"]
+        torch._dynamo.utils.counters.clear()
+        fast, kept = train(tmp_path, compile="default", **plain)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     torch.compiler.reset()
-    (value, gradient), (fast_value, fast_gradient) = results
-    torch.testing.assert_close(fast_value, value)
-    # Where two neighbours are nearly equal, rounding decides which of them is the largest.
-    assert torch.nn.functional.cosine_similarity(fast_gradient.flatten(), gradient.flatten(), dim=0) > 0.9999
+    assert kept.rows[0]["train/perceptual_a"] > 0
+    for (name, expected), found in zip(eager.named_parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize(
@@ -235,11 +226,5 @@ def test_the_distance_may_be_the_only_loss():
 
 
 def test_the_package_is_not_imported(distance: PerceptualDistance):
-    import sys
-
-    assert distance is not None
+    assert len(distance.network.stages) == 5
     assert perceptual.PACKAGE not in sys.modules
-
-
-def test_a_factory_with_arguments_of_its_own_is_taken():
-    assert isinstance(tiny_model(**{**WITH_IT, "perceptual": partial(PerceptualDistance)}).perceptual, torch.nn.Module)
