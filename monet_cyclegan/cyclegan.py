@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from monet_cyclegan.diff_augment import DiffAugment
     from monet_cyclegan.losses import AdversarialLoss
     from monet_cyclegan.penalties import GradientPenalty
+    from monet_cyclegan.perceptual import PerceptualDistance
     from monet_cyclegan.steps import Terms
 
 Images = dict[str, "Tensor"]  # named images (N, 3, H, W) in [-1, 1]
@@ -93,6 +94,8 @@ class CycleGAN(LightningModule):
         lambda_identity: weight of the identity loss, absolute: the paper's 0.5 times 10 is 5.
         lambda_consistency: weight of the consistency loss of an image and its translation, both made smaller.
         consistency_factor: how many times smaller.
+        perceptual: makes the perceptual distance; called if its weight isn't 0; None for none.
+        lambda_perceptual: weight of the perceptual distance of an image and its translation.
         identity_schedule: factor of the identity loss as a function of the finished share of the training.
         cycle_noise: deviation of the noise on translations before they are translated back, of values in [-1, 1].
         augment: makes what augments the images that a discriminator sees; called twice; None for nothing.
@@ -105,7 +108,8 @@ class CycleGAN(LightningModule):
         seed: with epoch, batch and rank the seed of all that a training step draws.
 
     Raises:
-        ValueError: for a negative weight, or if all are zero; for an unknown mode of torch.compile.
+        ValueError: for a negative weight, or if all are zero; for ``lambda_perceptual`` without ``perceptual``; for an
+            unknown mode of torch.compile.
     """
 
     def __init__(
@@ -122,6 +126,8 @@ class CycleGAN(LightningModule):
         lambda_identity: float = 5.0,
         lambda_consistency: float = 0.0,
         consistency_factor: int = 8,
+        perceptual: Callable[[], PerceptualDistance] | None = None,
+        lambda_perceptual: float = 0.0,
         identity_schedule: Callable[[float], float] = constant,
         cycle_noise: float = 0.0,
         augment: Callable[[], DiffAugment] | None = None,
@@ -136,19 +142,23 @@ class CycleGAN(LightningModule):
         super().__init__()
         check_mode(compile)
         weights = {"lambda_adv": lambda_adv, "lambda_cycle": lambda_cycle, "lambda_identity": lambda_identity}
-        weights["lambda_consistency"] = lambda_consistency
+        weights |= {"lambda_consistency": lambda_consistency, "lambda_perceptual": lambda_perceptual}
         if not (min(weights.values()) >= 0 and sum(weights.values()) > 0):
             raise ValueError(f"the weights of the losses must be 0 or more, and not all 0, got {weights}")
         if cycle_noise < 0:
             raise ValueError(f"cycle_noise must be 0 or more, got {cycle_noise}")
         if consistency_factor < 1:
             raise ValueError(f"consistency_factor must be at least 1, got {consistency_factor}")
+        if lambda_perceptual > 0 and not perceptual:
+            raise ValueError(f"lambda_perceptual={lambda_perceptual} needs a distance: add model/perceptual=vgg")
         self.automatic_optimization = False
         self.gen_ab, self.gen_ba = generator(), generator()
         self.disc_a, self.disc_b = discriminator(), discriminator()
         self.augment_a = augment() if augment else None
         self.augment_b = augment() if augment else None
         self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
+        # All of it are buffers that no state dict has; made only now, since without a weight nobody needs its package.
+        self.perceptual = perceptual() if perceptual and lambda_perceptual > 0 else None
         self.ema_ab = EMA(self.gen_ab, ema_decay) if ema_decay > 0 else None
         self.ema_ba = EMA(self.gen_ba, ema_decay) if ema_decay > 0 else None
         self.adversarial_loss = adversarial_loss
@@ -157,6 +167,7 @@ class CycleGAN(LightningModule):
         self.schedule = schedule
         self.lambda_adv, self.lambda_cycle, self.lambda_identity = lambda_adv, lambda_cycle, lambda_identity
         self.lambda_consistency, self.consistency_factor = lambda_consistency, consistency_factor
+        self.lambda_perceptual = lambda_perceptual
         self.identity_schedule = identity_schedule
         self.cycle_noise = cycle_noise
         self.penalties = dict(penalties or {})
@@ -222,6 +233,7 @@ class CycleGAN(LightningModule):
         with self.toggled_optimizer(opt_gen):
             fake_a, fake_b, gen_terms = self.generators_pass(real_a, real_b)
             gen_terms = self.with_identity_weight(gen_terms, self.identity_schedule(share))
+            gen_terms |= self.perceptual_terms(real_a, real_b, fake_a, fake_b)
             grad_norm_gen = minimise(self, opt_gen, gen_terms, self.lr * factor, self.clip, self.step_logs["gen"])
 
         with self.toggled_optimizer(opt_disc):
@@ -276,6 +288,15 @@ class CycleGAN(LightningModule):
         if factor == 1 or self.lambda_identity == 0:
             return terms
         return {name: factor * term if name.startswith("identity_") else term for name, term in terms.items()}
+
+    def perceptual_terms(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
+        """Distances of the translations from their sources; not compiled: that takes a minute, to save a tenth."""
+        if self.perceptual is None:
+            return {}
+        return {
+            f"perceptual_{name}": self.lambda_perceptual * self.perceptual(fake, source)
+            for name, fake, source in (("a", fake_a, real_b), ("b", fake_b, real_a))
+        }
 
     def discriminator_losses(
         self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor

@@ -137,7 +137,11 @@ def _unbuildable(cfg: DictConfig, unfit: Iterable[str]) -> Iterator[str]:
         yield from size_problems(int(data.crop_size), networks)
         stand_ins = {name: partial(_itself, network) for name, network in networks.items()}
         with torch.device("meta"):
-            yield from made(partial(instantiate, cfg.model, **stand_ins), "model")[1]
+            model, lines = made(partial(instantiate, cfg.model, **stand_ins), "model")
+        yield from lines
+        least = int(getattr(getattr(model, "perceptual", None), "min_size", 1))
+        if int(data.crop_size) < least:
+            yield f"data.crop_size={data.crop_size} is too small for model/perceptual=vgg, which needs {least}"
 
 
 def _without_auto(cfg: DictConfig) -> DictConfig:

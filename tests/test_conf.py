@@ -257,6 +257,8 @@ def test_the_pretrain_experiment_trains_what_a_run_can_start_from(composed, tmp_
         ["model/adversarial_loss=two_objectives", "model.discriminator.num_heads=2", RESNET, PATCHES],
         ["model/augment=diff_augment", "model.lambda_consistency=1", "model.cycle_noise=0.1", RESNET, PATCHES],
         ["model/augment=adaptive", RESNET, PATCHES],
+        ["model/perceptual=vgg", "model.lambda_perceptual=1", "data.crop_size=20", RESNET, PATCHES],
+        ["model/perceptual=none", RESNET, PATCHES],
         ["model/augment=none", "model.generator.norm_eps=0.1", RESNET, PATCHES],
         ["model/adversarial_loss=wgan", "model/penalties=wgan_gp", "model/clip=none", RESNET, PATCHES],
         ["model/penalties=[r1,zero_centered]", "model/clip=adaptive", "model/schedule=constant", RESNET, PATCHES],

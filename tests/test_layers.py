@@ -30,6 +30,7 @@ LAYERS = {
     "networks": 0,
     "page": 0,
     "penalties": 0,
+    "perceptual": 0,
     "pictures": 0,
     "precision": 0,
     "processes": 0,

