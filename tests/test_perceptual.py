@@ -12,7 +12,9 @@ from lightning import Callback
 
 from monet_cyclegan import perceptual
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.perceptual import BlurPool, PerceptualDistance
+from monet_cyclegan.networks import shift_tolerant_vgg
+from monet_cyclegan.networks.shift_tolerant_vgg import BlurPool
+from monet_cyclegan.perceptual import PerceptualDistance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -206,7 +208,7 @@ def test_a_compiled_run_learns_what_an_eager_one_learns(tmp_path: Path, monkeypa
     "spec", [None, ModuleSpec("stlpips_pytorch", None, is_package=True)], ids=["no package", "no file in it"]
 )
 def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, spec: ModuleSpec | None):
-    monkeypatch.setattr(perceptual, "find_spec", lambda _: spec)
+    monkeypatch.setattr(shift_tolerant_vgg, "find_spec", lambda _: spec)
     with pytest.raises(UserError, match=r"pip install 'monet-cyclegan\[perceptual\]'$") as raised:
         PerceptualDistance()
     assert "\n" not in str(raised.value)

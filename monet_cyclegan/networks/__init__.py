@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monet_cyclegan.networks.compact import CompactGenerator
 from monet_cyclegan.networks.patchgan import MultiScaleGAN, PatchGAN, PixelGAN
+from monet_cyclegan.networks.projected import ProjectedGAN
 from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.networks.unet import UNetGenerator
 from monet_cyclegan.networks.vit_unet import ViTUNetGenerator
@@ -13,6 +14,7 @@ __all__ = [
     "MultiScaleGAN",
     "PatchGAN",
     "PixelGAN",
+    "ProjectedGAN",
     "ResNetGenerator",
     "UNetGenerator",
     "ViTUNetGenerator",
