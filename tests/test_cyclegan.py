@@ -120,13 +120,14 @@ def test_generator_losses_are_the_papers_with_their_weights():
 def test_each_discriminator_learns_real_images_of_its_domain_from_fake_ones():
     model = tiny_model()
     real_a, real_b, fake_a, fake_b = map(images, range(4))
-    terms, signs = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
+    terms, signs, seen = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
     for name, disc, real, fake in (("a", model.disc_a, real_a, fake_a), ("b", model.disc_b, real_b, fake_b)):
         (on_real,), (on_fake,) = disc(real), disc(fake)
         expected = ((on_real - 1) ** 2).mean() / 2 + (on_fake**2).mean() / 2
         torch.testing.assert_close(terms[f"disc_{name}"], expected)
     assert set(terms) == {"disc_a", "disc_b"}
     assert signs == {}
+    assert seen == {}
 
 
 def test_the_consistency_loss_compares_a_translation_with_its_source():
@@ -167,8 +168,8 @@ def test_what_a_discriminator_sees_is_augmented_at_its_gate_for_real_fake_and_pe
     model, plain = tiny_model(augment=Halved, penalties={"r1": R1(every_n_steps=1)}), tiny_model()
     plain.load_state_dict(model.state_dict())
     real_a, real_b, fake_a, fake_b = map(images, range(4))
-    terms, _ = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
-    expected, _ = plain.discriminator_losses(real_a / 2, real_b / 2, fake_a / 2, fake_b / 2)
+    terms, *_ = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
+    expected, *_ = plain.discriminator_losses(real_a / 2, real_b / 2, fake_a / 2, fake_b / 2)
     torch.testing.assert_close(terms, expected)
     made = {"fake_a": fake_a, "fake_b": fake_b, "rec_a": real_a, "rec_b": real_b, "idt_a": real_a, "idt_b": real_b}
     halved = {**made, "fake_a": fake_a / 2, "fake_b": fake_b / 2}
