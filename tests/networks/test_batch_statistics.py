@@ -181,7 +181,7 @@ def trained_loss(discriminator: BatchStatisticsGAN, real: torch.Tensor, fake: to
 
 def test_it_learns_that_all_fakes_look_alike_and_without_a_memory_it_can_not() -> None:
     real, fake = flat(-2, 1), flat(1)
-    assert trained_loss(head_alone(memory_size=4), real, fake, 100) < 0.02
+    assert trained_loss(head_alone(memory_size=4), real, fake, 100) < 0.05
     assert trained_loss(head_alone(memory_size=0), real, fake, 100) > 0.2  # 1/4 is what knowing nothing costs
 
 
