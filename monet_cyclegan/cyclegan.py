@@ -23,7 +23,7 @@ from monet_cyclegan.schedules import constant
 from monet_cyclegan.steps import finished_share, minimise, total, weights_of_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -46,11 +46,10 @@ def discriminate(
     images: Tensor,
     augment: nn.Module | None = None,
     remembered: Remembered | None = None,
-    *,
-    together: bool = True,
+    groups: int = 1,
 ) -> list[Tensor]:
     """The one gate to a discriminator, so that real, fake and penalised images go the same way; see `judge`."""
-    return judge(disc, images, augment, remembered, together=together)[0]
+    return judge(disc, images, augment, remembered, groups)[0]
 
 
 def judge(
@@ -58,17 +57,16 @@ def judge(
     images: Tensor,
     augment: nn.Module | None = None,
     remembered: Remembered | None = None,
-    *,
-    together: bool = True,
+    groups: int = 1,
 ) -> tuple[list[Tensor], Tensor | None]:
-    """What `discriminate` gives, and what a discriminator that compares images can remember of these; None of others.
+    """What `discriminate` gives, and what a discriminator that compares images may remember of these; None of others.
 
-    Such a one must get images of one kind, real or fake, with what is remembered of that kind. Unless they are judged
-    ``together``, no image's logits depend on another's pixels.
+    Such a one compares the images of each of so many groups, equal parts of the batch, with each other and with those
+    remembered.
     """
     images = images if augment is None else augment(images)
     if compares(disc):
-        return disc.judge(images, remembered, together=together)  # type: ignore[operator]
+        return disc.judge(images, remembered, groups)  # type: ignore[operator]
     return disc(images), None
 
 
@@ -114,10 +112,15 @@ def translate(
     return {"fake_a": fake_a, "fake_b": fake_b, **extra}
 
 
-def _joined(remembered: Memories, names: Iterable[str]) -> Remembered | None:
-    """What is remembered of all images with these names; None without memories."""
-    found = [remembered[name] for name in names if name in remembered]
-    return reduce(Remembered.joined, found) if found else None
+def _recalled(
+    remembered: Memories | None,
+    domain: str,
+    kinds: Iterable[str],
+    combine: Callable[[Remembered, Remembered], Remembered],
+) -> Remembered | None:
+    """What is remembered of some kinds of images of a domain, combined; None without memories."""
+    names = [f"{kind}_{domain}" for kind in kinds]
+    return reduce(combine, [remembered[name] for name in names]) if remembered and names[0] in remembered else None
 
 
 def _noisy(images: Tensor, deviation: float) -> Tensor:
@@ -340,7 +343,7 @@ class CycleGAN(LightningModule):
 
     def discriminator_losses(
         self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor, remembered: Memories | None = None
-    ) -> tuple[Terms, dict[str, Tensor], dict[str, Tensor | None]]:
+    ) -> tuple[Terms, dict[str, Tensor], dict[str, Tensor]]:
         """Adversarial losses of both discriminators, and what goes into the next steps.
 
         Returns:
@@ -349,20 +352,18 @@ class CycleGAN(LightningModule):
         """
         terms: Terms = {}
         signs: dict[str, Tensor] = {}
-        seen: dict[str, Tensor | None] = {}
-        earlier = remembered or {}
+        seen: dict[str, Tensor] = {}
         for name, disc, real, fake in (("a", self.disc_a, real_a, fake_a), ("b", self.disc_b, real_b, fake_b)):
-            real_logits: Sequence[Tensor]
-            fake_logits: Sequence[Tensor]
-            if compares(disc):
-                of_real, of_fake = f"real_{name}", f"fake_{name}"
-                real_logits, seen[of_real] = judge(disc, real, self.augments[name], earlier.get(of_real))
-                fake_logits, seen[of_fake] = judge(disc, fake, self.augments[name], earlier.get(of_fake))
-            else:
-                # One forward pass for both: each image is judged alone.
-                judged = discriminate(disc, torch.cat([real, fake]), self.augments[name])
-                scales = [scale.split([len(real), len(fake)]) for scale in judged]
-                real_logits, fake_logits = zip(*scales, strict=True)
+            # One forward pass for both: each image is judged alone, or by others of its kind.
+            counts = [len(real), len(fake)]
+            if compares(disc) and len(real) != len(fake):
+                raise ValueError(f"{len(real)} real images, but {len(fake)} fake ones, which can't be compared apart")
+            earlier = _recalled(remembered, name, ("real", "fake"), Remembered.beside)
+            judged, moments = judge(disc, torch.cat([real, fake]), self.augments[name], earlier, groups=2)
+            logits = [scale.split(counts) for scale in judged]
+            real_logits, fake_logits = zip(*logits, strict=True)
+            if moments is not None:
+                seen[f"real_{name}"], seen[f"fake_{name}"] = moments.split(counts)
             terms[f"disc_{name}"] = self.adversarial_loss.discriminator(real_logits, fake_logits)
             if getattr(self.augments[name], "target", None) is not None:
                 signs[name] = mean_sign(real_logits, self.adversarial_loss.boundary)
@@ -379,15 +380,17 @@ class CycleGAN(LightningModule):
     ) -> Terms:
         """The gradient penalties due at ``step``; never compiled, since compilers don't differentiate twice.
 
-        A discriminator that compares images judges each of these by what it remembers of the kinds that a point is made
-        of. It remembers none of them.
+        A discriminator that compares images judges each point by what it remembers of the kinds that points are made
+        of, and remembers none of them.
         """
         terms: Terms = {}
         for name, disc, real, fake in (("a", self.disc_a, real_a, fake_a), ("b", self.disc_b, real_b, fake_b)):
             for key, penalty in self.penalties.items():
                 if penalty.due(step):
-                    earlier = _joined(remembered or {}, [f"{kind}_{name}" for kind in penalty.kinds])
-                    gate = partial(discriminate, disc, augment=self.augments[name], remembered=earlier, together=False)
+                    earlier = _recalled(remembered, name, penalty.kinds, Remembered.joined)
+                    gate = partial(
+                        discriminate, disc, augment=self.augments[name], remembered=earlier, groups=len(real)
+                    )
                     terms[f"{key}_{name}"] = penalty(gate, real, fake)
         return terms
 

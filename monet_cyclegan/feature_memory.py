@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
 
 class Remembered(NamedTuple):
-    """Statistics of the features of earlier images of one kind, the latest last."""
+    """Statistics of the features of earlier images, the latest last; or, in one dimension more, of several groups."""
 
     moments: Tensor  # (size, 2, C) float32: mean and variance over the positions of each image
     weight: Tensor  # (size,): 1, or 0 where there is none yet
 
     def joined(self, other: Remembered) -> Remembered:
-        """Those of both."""
+        """Those of both, as of one kind."""
         return Remembered(torch.cat([self.moments, other.moments]), torch.cat([self.weight, other.weight]))
+
+    def beside(self, other: Remembered) -> Remembered:
+        """Those of this for a first group of images, and those of the other for a second one."""
+        return Remembered(torch.stack([self.moments, other.moments]), torch.stack([self.weight, other.weight]))
 
 
 class FeatureMemory(nn.Module):

@@ -247,7 +247,7 @@ def recalled(model, seed: int | None = None):
     return {name: memory.recall(torch.device("cpu")) for name, memory in model.memories.items()}
 
 
-def test_a_discriminator_that_compares_gets_real_and_fake_images_apart_each_with_what_it_knows_of_their_kind():
+def test_a_discriminator_that_compares_judges_real_and_fake_images_apart_by_what_it_knows_of_each_kind():
     model = tiny_model(discriminator=COMPARING)
     real_a, real_b, fake_a, fake_b = pictures = [*map(images, range(4))]
     remembered = recalled(model, seed=10)
@@ -257,9 +257,11 @@ def test_a_discriminator_that_compares_gets_real_and_fake_images_apart_each_with
         (on_real,), seen_of_real = disc.judge(real, remembered[f"real_{name}"])
         (on_fake,), seen_of_fake = disc.judge(fake, remembered[f"fake_{name}"])
         torch.testing.assert_close(terms[f"disc_{name}"], ((on_real - 1) ** 2).mean() / 2 + (on_fake**2).mean() / 2)
-        assert torch.equal(seen[f"real_{name}"], seen_of_real)
-        assert torch.equal(seen[f"fake_{name}"], seen_of_fake)
-        assert not seen_of_real.requires_grad
+        torch.testing.assert_close(seen[f"real_{name}"], seen_of_real)
+        torch.testing.assert_close(seen[f"fake_{name}"], seen_of_fake)
+        assert not seen[f"real_{name}"].requires_grad
+    with pytest.raises(ValueError, match="2 real images, but 1 fake ones, which can't be compared apart"):
+        model.discriminator_losses(real_a, real_b, fake_a[:1], fake_b[:1])
 
 
 def test_generators_are_judged_by_the_fakes_that_are_remembered():
@@ -272,11 +274,16 @@ def test_generators_are_judged_by_the_fakes_that_are_remembered():
     assert not torch.equal(real_instead[2]["adv_b"], terms["adv_b"])
 
 
-def test_one_that_judges_each_image_alone_has_one_pass_for_real_and_fake_and_no_memory():
-    model, seen = tiny_model(), []
-    model.disc_a.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+@pytest.mark.parametrize("discriminator", [partial(PatchGAN, 1, 2), COMPARING], ids=["patches", "batch statistics"])
+def test_real_and_fake_images_share_one_pass(discriminator: partial):
+    model, seen = tiny_model(discriminator=discriminator), []
+    model.disc_a.body.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     model.discriminator_losses(*map(images, range(4)))
     assert seen == [4]
+
+
+def test_one_that_judges_each_image_alone_has_no_memory():
+    model = tiny_model()
     assert len(model.memories) == 0
     assert not any("memor" in name for name in model.state_dict())
 
@@ -329,7 +336,7 @@ def test_a_penalty_judges_each_image_by_what_is_remembered_of_the_kinds_its_poin
     torch.testing.assert_close(terms["r1_a"], torch.stack(one_by_one).mean())
     both = remembered["real_a"].joined(remembered["fake_a"])
     torch.manual_seed(0)
-    expected = gp(partial(model.disc_a, remembered=both, together=False), real_a, fake_a)
+    expected = gp(partial(model.disc_a, remembered=both, groups=2), real_a, fake_a)
     torch.testing.assert_close(terms["gp_a"], expected)
     assert all(torch.equal(memory.moments, remembered[name].moments) for name, memory in recalled(model).items())
 

@@ -27,9 +27,9 @@ class BatchStatisticsGAN(nn.Module):
     A batch of one image has no others, so statistics of earlier images are joined with its own. Of these, mean and
     variance of each feature are all that is needed, so nothing else is remembered, and the size of crops may change.
 
-    Real and fake images must not be judged in one pass, nor by each other's statistics: these would give the answer
-    away. What all images of a kind share is not seen, as instance norm doesn't see what is the same in all of an image;
-    hence the last layer before the head has no instance norm, which would leave nothing to compare.
+    Real and fake images must not be judged by each other's statistics, which would give the answer away: in one pass
+    they are two groups. What all images of a kind share is not seen, just as instance norm hides what is the same in
+    all of an image. That is why no instance norm stands right before the head: it would leave nothing to compare.
 
     A logit sees the norm's statistics and a patch of 18, 38, 78 or 158 pixels for one to four layers.
 
@@ -85,20 +85,21 @@ class BatchStatisticsGAN(nn.Module):
         if spectral_norm:
             add_spectral_norm(self)
 
-    def forward(self, images: Tensor, remembered: Remembered | None = None, *, together: bool = True) -> list[Tensor]:
-        """Judge images of one kind: (N, 3, H, W) in [-1, 1] -> patch logits (N, 1, h, w) for each head; see `judge`."""
-        return self.judge(images, remembered, together=together)[0]
+    def forward(self, images: Tensor, remembered: Remembered | None = None, groups: int = 1) -> list[Tensor]:
+        """Judge images: (N, 3, H, W) in [-1, 1] -> patch logits (N, 1, h, w) for each head; see `judge`."""
+        return self.judge(images, remembered, groups)[0]
 
     def judge(
-        self, images: Tensor, remembered: Remembered | None = None, *, together: bool = True
+        self, images: Tensor, remembered: Remembered | None = None, groups: int = 1
     ) -> tuple[list[Tensor], Tensor]:
         """The same, and what may be remembered of the images: moments (N, 2, C), detached.
 
         Args:
-            images: (N, 3, H, W) in [-1, 1], all real or all fake.
-            remembered: statistics of earlier images of their kind.
-            together: whether the images of the batch are joined. If not, each one's logits depend on no other one's
-                pixels, as penalties on the gradient of each image need it.
+            images: (N, 3, H, W) in [-1, 1].
+            remembered: statistics of earlier images, for all groups or for each.
+            groups: equal parts of the batch, each judged by its own statistics: 1 for real or for fake images, 2 for
+                real ones and then as many fake ones, N if no image's logits may depend on another's pixels, as
+                penalties on the gradient of each image need it.
 
         Raises:
             ValueError: for images smaller than ``min_size``.
@@ -106,9 +107,10 @@ class BatchStatisticsGAN(nn.Module):
         check_size(images, minimum=self.min_size)
         features = self.body(images)  # (N, C, h, w)
         own = moments(features)
-        mean, variance = joined_moments(own, remembered, together=together)
+        mean, variance = joined_moments(own, remembered, groups)  # (groups, C)
         scale = (variance + _EPS).rsqrt()
-        normalised = (features - mean[:, :, None, None]) * scale[:, :, None, None]
+        centred = features.unflatten(0, (groups, -1)) - mean[:, None, :, None, None]  # (groups, N / groups, C, h, w)
+        normalised = (centred * scale[:, None, :, None, None]).flatten(0, 1)
         logits = self.head(normalised.to(features.dtype))  # (N, num_heads, h, w)
         return list(logits.split(1, dim=1)), own.detach()
 
@@ -120,25 +122,24 @@ def moments(features: Tensor) -> Tensor:
     return torch.stack([mean, variance], dim=1)
 
 
-def joined_moments(own: Tensor, remembered: Remembered | None, *, together: bool) -> tuple[Tensor, Tensor]:
-    """Mean and variance over images and positions, of images that count alike: those of all, and remembered ones.
+def joined_moments(own: Tensor, remembered: Remembered | None, groups: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance (groups, C) over the images of each group, remembered ones among them, and their positions.
+
+    All images count alike.
 
     Args:
         own: moments (N, 2, C) of the images.
-        remembered: those of earlier ones.
-        together: whether the N images are joined with each other, or each with the remembered ones alone.
-
-    Returns:
-        Mean and variance, (1, C) if together, else (N, C).
+        remembered: those of earlier ones, for all groups or for each.
+        groups: parts of the batch.
     """
-    groups = own[None] if together else own[:, None]  # (1, N, 2, C) or (N, 1, 2, C)
-    weight = own.new_ones(groups.shape[1])
+    parts = own.unflatten(0, (groups, -1))  # (groups, images, 2, C)
+    weight = parts.new_ones(parts.shape[:2])
     if remembered is not None:
         earlier = remembered.moments.to(own.dtype)
-        groups = torch.cat([groups, earlier.expand(len(groups), *earlier.shape)], dim=1)
-        weight = torch.cat([weight, remembered.weight.to(own.dtype)])
-    share = (weight / weight.sum())[:, None]  # of each image
-    means, variances = groups.unbind(dim=2)
+        parts = torch.cat([parts, earlier.expand(groups, *earlier.shape[-3:])], dim=1)
+        weight = torch.cat([weight, remembered.weight.to(own.dtype).expand(groups, -1)], dim=1)
+    share = (weight / weight.sum(dim=1, keepdim=True))[:, :, None]  # of each image
+    means, variances = parts.unbind(dim=2)
     mean = (share * means).sum(dim=1)
     # Within the images and between them: no difference of large numbers, as the mean of squares would need.
     variance = (share * (variances + (means - mean[:, None]).square())).sum(dim=1)

@@ -93,17 +93,17 @@ def test_moments_are_joined_as_computed_by_hand() -> None:
     own = moments(features)
     assert own[:, :, 0].tolist() == [[2.0, 1.0], [5.0, 0.0]]
     earlier = Remembered(torch.tensor([[[9.0], [9.0]], [[1.0], [1.0]]]), torch.tensor([0.0, 1.0]))
-    mean, variance = joined_moments(own, earlier, together=True)  # of 1 3 5 5 0 2
+    mean, variance = joined_moments(own, earlier, groups=1)  # of 1 3 5 5 0 2
     assert mean.item() == pytest.approx(16 / 6)
     assert variance.item() == pytest.approx((1 + 9 + 25 + 25 + 0 + 4) / 6 - (16 / 6) ** 2)
-    mean, variance = joined_moments(own, earlier, together=False)  # of 1 3 0 2, and of 5 5 0 2
+    mean, variance = joined_moments(own, earlier, groups=2)  # of 1 3 0 2, and of 5 5 0 2
     assert mean.flatten().tolist() == pytest.approx([1.5, 3.0])
     assert variance.flatten().tolist() == pytest.approx([14 / 4 - 1.5**2, 54 / 4 - 9.0])
 
 
 def test_moments_of_large_numbers_keep_their_digits() -> None:
     features = 1e4 + torch.arange(8.0).reshape(2, 1, 2, 2)
-    mean, variance = joined_moments(moments(features), None, together=True)
+    mean, variance = joined_moments(moments(features), None, groups=1)
     assert mean.item() == pytest.approx(1e4 + 3.5)
     assert variance.item() == pytest.approx(5.25)
 
@@ -121,7 +121,7 @@ def test_images_together_are_judged_by_each_other_and_apart_each_as_if_it_came_a
     discriminator, batch = tiny(), images(1, 3).requires_grad_()
     earlier = Remembered(discriminator.judge(images(2, 4))[1], torch.ones(4))
     (together,) = discriminator(batch, earlier)
-    (apart,) = discriminator(batch, earlier, together=False)
+    (apart,) = discriminator(batch, earlier, groups=3)
     alone = torch.cat([discriminator(image[None], earlier)[0] for image in batch])
     torch.testing.assert_close(apart, alone)
     assert not torch.allclose(together, apart)
@@ -130,6 +130,18 @@ def test_images_together_are_judged_by_each_other_and_apart_each_as_if_it_came_a
     assert not gradient[1:].any()
     (gradient,) = torch.autograd.grad(together[0].sum(), batch)
     assert gradient[1:].any()
+
+
+def test_groups_of_a_batch_are_judged_as_if_each_came_with_what_is_remembered_of_it() -> None:
+    discriminator, batch = tiny(), images(1, 6)
+    memories = [FeatureMemory(3, discriminator.num_features) for _ in range(2)]
+    memories[0].remember(discriminator.judge(images(2, 4))[1])
+    memories[1].remember(discriminator.judge(images(3, 2))[1])
+    first, second = (memory.recall(batch.device) for memory in memories)
+    (logits,), seen = discriminator.judge(batch, first.beside(second), groups=2)
+    expected = torch.cat([discriminator(batch[:3], first)[0], discriminator(batch[3:], second)[0]])
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(seen, discriminator.judge(batch)[1])
 
 
 def test_training_and_evaluation_are_alike_and_change_no_state() -> None:
@@ -194,8 +206,8 @@ def test_gradients_of_the_head_are_those_of_finite_differences_the_second_ones_t
     discriminator = head_alone().double()
     batch = torch.rand(2, 2, 6, 6, dtype=torch.float64, requires_grad=True)
     earlier = Remembered(torch.rand(3, 2, 2), torch.tensor([0.0, 1.0, 1.0]))
-    for together in (True, False):
-        judged = partial(discriminator, remembered=earlier, together=together)
+    for groups in (1, 2):
+        judged = partial(discriminator, remembered=earlier, groups=groups)
         assert torch.autograd.gradcheck(lambda pixels, judged=judged: judged(pixels)[0], batch)
     assert torch.autograd.gradgradcheck(lambda pixels: judged(pixels)[0].square().mean(), batch)
 
