@@ -144,7 +144,7 @@ class BareStep:
             for parameter in discriminators:
                 parameter.requires_grad_(True)
             fake_a, fake_b = model.pool_a.query(fake_a), model.pool_b.query(fake_b)
-            disc_terms, _ = model.discriminators_pass(real_a, real_b, fake_a, fake_b)
+            disc_terms, *_ = model.discriminators_pass(real_a, real_b, fake_a, fake_b)
             self._optimize(self.opt_disc, disc_terms)
         assert model.ema_ab is not None
         assert model.ema_ba is not None

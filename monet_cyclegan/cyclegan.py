@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import LightningModule
+from torch.nn import ModuleDict
 
 from monet_cyclegan.bad_steps import StepLog
 from monet_cyclegan.clipping import gradient_norm
 from monet_cyclegan.compilation import begin_step, check_mode, compiled
 from monet_cyclegan.diff_augment import mean_sign
 from monet_cyclegan.ema import EMA
+from monet_cyclegan.feature_memory import FeatureMemory, Remembered
 from monet_cyclegan.image_pool import ImagePool
 from monet_cyclegan.losses import consistency_loss, cycle_loss, identity_loss
 from monet_cyclegan.processes import gather
@@ -35,13 +37,53 @@ if TYPE_CHECKING:
     from monet_cyclegan.steps import Terms
 
 Images = dict[str, "Tensor"]  # named images (N, 3, H, W) in [-1, 1]
+Memories = dict[str, Remembered]  # what is remembered of images with these names; none for most discriminators
 
-HISTORIES = "image_histories"  # of a checkpoint that several processes wrote
+HISTORIES = "image_histories"  # and memories, of a checkpoint that several processes wrote
 
 
-def discriminate(disc: nn.Module, images: Tensor, augment: nn.Module | None = None) -> list[Tensor]:
-    """The one gate to a discriminator, so that real, fake and penalised images go the same way."""
-    return disc(images if augment is None else augment(images))
+def discriminate(
+    disc: nn.Module,
+    images: Tensor,
+    augment: nn.Module | None = None,
+    remembered: Remembered | None = None,
+    groups: int = 1,
+) -> list[Tensor]:
+    """The one gate to a discriminator, so that real, fake and penalised images go the same way; see `judge`."""
+    return judge(disc, images, augment, remembered, groups)[0]
+
+
+def judge(
+    disc: nn.Module,
+    images: Tensor,
+    augment: nn.Module | None = None,
+    remembered: Remembered | None = None,
+    groups: int = 1,
+) -> tuple[list[Tensor], Tensor | None]:
+    """What `discriminate` gives, and what a discriminator that compares images may remember of these; None of others.
+
+    Such a one compares the images of each of so many groups, equal parts of the batch, with each other and with those
+    remembered.
+    """
+    images = images if augment is None else augment(images)
+    if compares(disc):
+        return disc.judge(images, remembered, groups)  # type: ignore[operator]
+    return disc(images), None
+
+
+def compares(disc: nn.Module) -> bool:
+    """Whether a discriminator judges an image by others of its kind, and not alone."""
+    return hasattr(disc, "memory_size")
+
+
+def memories_of(disc_a: nn.Module, disc_b: nn.Module) -> dict[str, nn.Module]:
+    """Memories by the names of the images they are of; none for a discriminator that doesn't compare."""
+    return {
+        f"{kind}_{name}": FeatureMemory(disc.memory_size, disc.num_features)  # type: ignore[arg-type]
+        for name, disc in (("a", disc_a), ("b", disc_b))
+        if compares(disc)
+        for kind in ("real", "fake")
+    }
 
 
 def translate(
@@ -69,6 +111,17 @@ def translate(
     if cycle:
         extra |= {"rec_a": gen_ba(_noisy(fake_b, cycle_noise)), "rec_b": gen_ab(_noisy(fake_a, cycle_noise))}
     return {"fake_a": fake_a, "fake_b": fake_b, **extra}
+
+
+def _recalled(
+    remembered: Memories | None,
+    domain: str,
+    kinds: Iterable[str],
+    combine: Callable[[Remembered, Remembered], Remembered],
+) -> Remembered | None:
+    """What is remembered of some kinds of images of a domain, combined; None without memories."""
+    names = [f"{kind}_{domain}" for kind in kinds]
+    return reduce(combine, [remembered[name] for name in names]) if remembered and names[0] in remembered else None
 
 
 def _noisy(images: Tensor, deviation: float) -> Tensor:
@@ -159,6 +212,7 @@ class CycleGAN(LightningModule):
         self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
         # All of it are buffers that no state dict has; made only now, since without a weight nobody needs its package.
         self.perceptual = perceptual() if perceptual and lambda_perceptual > 0 else None
+        self.memories = ModuleDict(memories_of(self.disc_a, self.disc_b))
         self.ema_ab = EMA(self.gen_ab, ema_decay) if ema_decay > 0 else None
         self.ema_ba = EMA(self.gen_ba, ema_decay) if ema_decay > 0 else None
         self.adversarial_loss = adversarial_loss
@@ -208,17 +262,19 @@ class CycleGAN(LightningModule):
         return [self.optimizer(gens, lr=self.lr), self.optimizer(discs, lr=self.lr_disc)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the image histories of all processes, since each has its own and the state dict is the first one's."""
-        histories = gather({"a": self.pool_a.get_extra_state(), "b": self.pool_b.get_extra_state()})
+        """Add all processes' image histories and memories: each has its own, and the state dict is the first one's."""
+        own = {"a": self.pool_a, "b": self.pool_b, **self.memories}
+        histories = gather({name: part.get_extra_state() for name, part in own.items()})
         if len(histories) > 1:
             checkpoint[HISTORIES] = histories
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take this process's image history out of those; more processes than there were share some."""
+        """Take this process's image history and memories out of those; more processes than there were share some."""
         histories = checkpoint.get(HISTORIES)
         if histories:
             for name, state in histories[self.global_rank % len(histories)].items():
-                checkpoint["state_dict"][f"pool_{name}._extra_state"] = state
+                part = f"memories.{name}" if name in self.memories else f"pool_{name}"
+                checkpoint["state_dict"][f"{part}._extra_state"] = state
 
     def training_step(self, batch: Images, batch_idx: int) -> None:
         """Step the generators, then the discriminators on pooled fakes, then the moving averages."""
@@ -229,19 +285,22 @@ class CycleGAN(LightningModule):
         factor = self.schedule(share)
         real_a, real_b = (batch[name].contiguous(memory_format=self.memory_format) for name in ("a", "b"))
         opt_gen, opt_disc = self.optimizers()  # type: ignore[attr-defined]
+        remembered: Memories = {name: memory.recall(self.device) for name, memory in self.memories.items()}  # type: ignore[operator]
 
         with self.toggled_optimizer(opt_gen):
-            fake_a, fake_b, gen_terms = self.generators_pass(real_a, real_b)
+            fake_a, fake_b, gen_terms = self.generators_pass(real_a, real_b, remembered)
             gen_terms = self.with_identity_weight(gen_terms, self.identity_schedule(share))
             gen_terms |= self.perceptual_terms(real_a, real_b, fake_a, fake_b)
             grad_norm_gen = minimise(self, opt_gen, gen_terms, self.lr * factor, self.clip, self.step_logs["gen"])
 
         with self.toggled_optimizer(opt_disc):
             fake_a, fake_b = self.pool_a.query(fake_a), self.pool_b.query(fake_b)
-            disc_terms, signs = self.discriminators_pass(real_a, real_b, fake_a, fake_b)
-            penalties = self.penalty_terms(real_a, real_b, fake_a, fake_b, step)
+            disc_terms, signs, seen = self.discriminators_pass(real_a, real_b, fake_a, fake_b, remembered)
+            penalties = self.penalty_terms(real_a, real_b, fake_a, fake_b, step, remembered)
             all_terms, step_log = {**disc_terms, **penalties}, self.step_logs["disc"]
             grad_norm_disc = minimise(self, opt_disc, all_terms, self.lr_disc * factor, self.clip, step_log)
+        for name, moments in seen.items():
+            self.memories[name].remember(moments)  # type: ignore[operator]
         for name, sign in signs.items():
             self.augments[name].adapt(sign, len(real_a) * self.trainer.world_size)  # type: ignore[union-attr]
 
@@ -260,19 +319,24 @@ class CycleGAN(LightningModule):
             totals = {"train/gen": total(gen_terms).detach(), "train/disc": total(disc_terms).detach()}
             self.log_dict(totals)
 
-    def translate_and_judge(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, Terms]:
+    def translate_and_judge(
+        self, real_a: Tensor, real_b: Tensor, remembered: Memories | None = None
+    ) -> tuple[Tensor, Tensor, Terms]:
         """What the generators' step computes: fakes of A and of B, and the losses."""
         wanted = {"cycle": self.lambda_cycle > 0, "identity": self.lambda_identity > 0}
         images = translate(self.gen_ab, self.gen_ba, real_a, real_b, **wanted, cycle_noise=self.cycle_noise)
-        return images["fake_a"], images["fake_b"], self.generator_losses(real_a, real_b, images)
+        return images["fake_a"], images["fake_b"], self.generator_losses(real_a, real_b, images, remembered)
 
-    def generator_losses(self, real_a: Tensor, real_b: Tensor, images: Images) -> Terms:
+    def generator_losses(
+        self, real_a: Tensor, real_b: Tensor, images: Images, remembered: Memories | None = None
+    ) -> Terms:
         """Adversarial, cycle and identity losses of both generators (arXiv:1703.10593 eq. 1, 2, 3 and §5.2)."""
         terms: Terms = {}
         sources = {"a": real_b, "b": real_a}
         for name, real, disc in (("a", real_a, self.disc_a), ("b", real_b, self.disc_b)):
             if self.lambda_adv > 0:
-                logits = discriminate(disc, images[f"fake_{name}"], self.augments[name])
+                earlier = (remembered or {}).get(f"fake_{name}")
+                logits = discriminate(disc, images[f"fake_{name}"], self.augments[name], earlier)
                 terms[f"adv_{name}"] = self.lambda_adv * self.adversarial_loss.generator(logits)
             if self.lambda_cycle > 0:
                 terms[f"cycle_{name}"] = self.lambda_cycle * cycle_loss(images[f"rec_{name}"], real)
@@ -299,29 +363,57 @@ class CycleGAN(LightningModule):
         }
 
     def discriminator_losses(
-        self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor
-    ) -> tuple[Terms, dict[str, Tensor]]:
-        """Adversarial losses of both discriminators, and E[sign(D)] on real images where augmentation goes by it."""
+        self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor, remembered: Memories | None = None
+    ) -> tuple[Terms, dict[str, Tensor], dict[str, Tensor]]:
+        """Adversarial losses of both discriminators, and what goes into the next steps.
+
+        Returns:
+            The losses; E[sign(D)] on real images where augmentation goes by it; and by the images' names, what a
+            discriminator that compares images is to remember.
+        """
         terms: Terms = {}
         signs: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {}
         for name, disc, real, fake in (("a", self.disc_a, real_a, fake_a), ("b", self.disc_b, real_b, fake_b)):
-            # One forward pass for both: each image is judged alone.
-            judged = discriminate(disc, torch.cat([real, fake]), self.augments[name])
-            logits = [scale.split([len(real), len(fake)]) for scale in judged]
+            # One forward pass for both: each image is judged alone, or by others of its kind.
+            counts = [len(real), len(fake)]
+            if compares(disc) and len(real) != len(fake):
+                raise ValueError(f"{len(real)} real images, but {len(fake)} fake ones, which can't be compared apart")
+            earlier = _recalled(remembered, name, ("real", "fake"), Remembered.beside)
+            judged, moments = judge(disc, torch.cat([real, fake]), self.augments[name], earlier, groups=2)
+            logits = [scale.split(counts) for scale in judged]
             real_logits, fake_logits = zip(*logits, strict=True)
+            if moments is not None:
+                seen[f"real_{name}"], seen[f"fake_{name}"] = moments.split(counts)
             terms[f"disc_{name}"] = self.adversarial_loss.discriminator(real_logits, fake_logits)
             if getattr(self.augments[name], "target", None) is not None:
                 signs[name] = mean_sign(real_logits, self.adversarial_loss.boundary)
-        return terms, signs
+        return terms, signs, seen
 
-    def penalty_terms(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor, step: int) -> Terms:
-        """The gradient penalties due at ``step``; never compiled, since compilers don't differentiate twice."""
-        return {
-            f"{key}_{name}": penalty(partial(discriminate, disc, augment=self.augments[name]), real, fake)
-            for name, disc, real, fake in (("a", self.disc_a, real_a, fake_a), ("b", self.disc_b, real_b, fake_b))
-            for key, penalty in self.penalties.items()
-            if penalty.due(step)
-        }
+    def penalty_terms(
+        self,
+        real_a: Tensor,
+        real_b: Tensor,
+        fake_a: Tensor,
+        fake_b: Tensor,
+        step: int,
+        remembered: Memories | None = None,
+    ) -> Terms:
+        """The gradient penalties due at ``step``; never compiled, since compilers don't differentiate twice.
+
+        A discriminator that compares images judges each point by what it remembers of the kinds that points are made
+        of, and remembers none of them.
+        """
+        terms: Terms = {}
+        for name, disc, real, fake in (("a", self.disc_a, real_a, fake_a), ("b", self.disc_b, real_b, fake_b)):
+            for key, penalty in self.penalties.items():
+                if penalty.due(step):
+                    earlier = _recalled(remembered, name, penalty.kinds, Remembered.joined)
+                    gate = partial(
+                        discriminate, disc, augment=self.augments[name], remembered=earlier, groups=len(real)
+                    )
+                    terms[f"{key}_{name}"] = penalty(gate, real, fake)
+        return terms
 
     def validation_step(self, batch: Images, batch_idx: int, dataloader_idx: int = 0) -> Images:
         """Translate held-out images of A (first loader) or of B (second) for whoever measures them."""

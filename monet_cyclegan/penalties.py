@@ -25,9 +25,14 @@ class GradientPenalty(ABC):
         weight: strength, 0 or more; 0 turns the penalty off.
         every_n_steps: 1 for always.
 
+    Attributes:
+        kinds: of images that its points are made of.
+
     Raises:
         ValueError: for a number out of range.
     """
+
+    kinds: tuple[str, ...] = ("real", "fake")
 
     def __init__(self, weight: float, every_n_steps: int) -> None:
         if not (math.isfinite(weight) and weight >= 0):
@@ -93,6 +98,8 @@ class WGANGP(GradientPenalty):
 
 class R1(GradientPenalty):
     """weight / 2 · E‖∇D(real)‖², the paper's γ being the weight (Mescheder et al. 2018, arXiv:1801.04406 eq. 9)."""
+
+    kinds = ("real",)
 
     def __init__(self, weight: float = 10.0, every_n_steps: int = 16) -> None:
         super().__init__(weight, every_n_steps)

@@ -12,6 +12,7 @@ from lightning import Callback
 
 from monet_cyclegan import compilation
 from monet_cyclegan.compilation import check_mode, compiled, why_not
+from monet_cyclegan.networks.batch_statistics import BatchStatisticsGAN
 from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.penalties import R1, WGANGP
 
@@ -93,6 +94,26 @@ def test_compiled_resize_convolutions_have_finite_gradients_for_a_single_image_i
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in generator.parameters()]))
     eager, ours = gradients
     assert torch.nn.functional.cosine_similarity(eager, ours, dim=0) > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
+def test_discriminators_that_remember_images_are_compiled_once_however_many_these_are():
+    import torch._dynamo.utils
+
+    torch._dynamo.utils.counters.clear()
+    discriminator = partial(BatchStatisticsGAN, 1, 2, head_channels=2, memory_size=3)
+    model, images = tiny_model(discriminator=discriminator), torch.rand(4, 1, 3, 16, 16)
+    fast = compiled(model.discriminator_losses, True)
+    for _ in range(5):
+        remembered = {name: memory.recall(images.device) for name, memory in model.memories.items()}
+        with torch.no_grad():
+            expected, found = (function(*images, remembered) for function in (model.discriminator_losses, fast))
+        torch.testing.assert_close(found, expected)
+        for name, moments in found[2].items():
+            model.memories[name].remember(moments)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
 
 
 @pytest.mark.slow

@@ -249,6 +249,7 @@ def test_the_pretrain_experiment_trains_what_a_run_can_start_from(composed, tmp_
         ["model/generator=unet", UNET, "model/discriminator=patchgan", PATCHES, "model/adversarial_loss=lsgan"],
         ["model/generator=resnet", RESNET, "model/discriminator=multiscale", PATCHES, "model/adversarial_loss=hinge"],
         ["model/discriminator=pixel", "model/adversarial_loss=vanilla", RESNET],
+        ["model/discriminator=batch_statistics", "model.discriminator.head_channels=2", RESNET, PATCHES],
         ["model/generator=unet_small", UNET, PATCHES],
         ["model/generator=resnet_small", RESNET, PATCHES],
         ["model/generator=vit_unet", UNET, *VIT, PATCHES],

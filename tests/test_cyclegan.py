@@ -17,8 +17,9 @@ from monet_cyclegan.clipping import NormClip
 from monet_cyclegan.cyclegan import discriminate, translate
 from monet_cyclegan.diff_augment import DiffAugment
 from monet_cyclegan.loggers import CSVLog
-from monet_cyclegan.losses import HingeLoss, VanillaLoss, WassersteinLoss
+from monet_cyclegan.losses import HingeLoss, LSGANLoss, TwoObjectives, VanillaLoss, WassersteinLoss
 from monet_cyclegan.networks import CompactGenerator, ResNetGenerator, UNetGenerator, ViTUNetGenerator
+from monet_cyclegan.networks.batch_statistics import BatchStatisticsGAN
 from monet_cyclegan.networks.patchgan import MultiScaleGAN, PatchGAN
 from monet_cyclegan.penalties import R1, WGANGP, ZeroCentered
 from monet_cyclegan.schedules import constant_then_linear, cosine
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 GENERATORS = ("gen_ab", "gen_ba")
 DISCRIMINATORS = ("disc_a", "disc_b")
+COMPARING = partial(BatchStatisticsGAN, num_layers=1, base_channels=2, head_channels=2, memory_size=3)
 
 
 def images(seed: int, count: int = 2) -> torch.Tensor:
@@ -121,13 +123,14 @@ def test_generator_losses_are_the_papers_with_their_weights():
 def test_each_discriminator_learns_real_images_of_its_domain_from_fake_ones():
     model = tiny_model()
     real_a, real_b, fake_a, fake_b = map(images, range(4))
-    terms, signs = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
+    terms, signs, seen = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
     for name, disc, real, fake in (("a", model.disc_a, real_a, fake_a), ("b", model.disc_b, real_b, fake_b)):
         (on_real,), (on_fake,) = disc(real), disc(fake)
         expected = ((on_real - 1) ** 2).mean() / 2 + (on_fake**2).mean() / 2
         torch.testing.assert_close(terms[f"disc_{name}"], expected)
     assert set(terms) == {"disc_a", "disc_b"}
     assert signs == {}
+    assert seen == {}
 
 
 def test_the_consistency_loss_compares_a_translation_with_its_source():
@@ -168,8 +171,8 @@ def test_what_a_discriminator_sees_is_augmented_at_its_gate_for_real_fake_and_pe
     model, plain = tiny_model(augment=Halved, penalties={"r1": R1(every_n_steps=1)}), tiny_model()
     plain.load_state_dict(model.state_dict())
     real_a, real_b, fake_a, fake_b = map(images, range(4))
-    terms, _ = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
-    expected, _ = plain.discriminator_losses(real_a / 2, real_b / 2, fake_a / 2, fake_b / 2)
+    terms, *_ = model.discriminator_losses(real_a, real_b, fake_a, fake_b)
+    expected, *_ = plain.discriminator_losses(real_a / 2, real_b / 2, fake_a / 2, fake_b / 2)
     torch.testing.assert_close(terms, expected)
     made = {"fake_a": fake_a, "fake_b": fake_b, "rec_a": real_a, "rec_b": real_b, "idt_a": real_a, "idt_b": real_b}
     halved = {**made, "fake_a": fake_a / 2, "fake_b": fake_b / 2}
@@ -234,6 +237,131 @@ def test_a_lazy_penalty_is_added_on_its_steps_only_and_judges_through_the_same_g
     assert set(due) == {"r1_a", "r1_b"}
     assert model.penalty_terms(*reals_and_fakes, step=5) == {}
     torch.testing.assert_close(total(due), due["r1_a"] + due["r1_b"])
+
+
+def recalled(model, seed: int | None = None):
+    """What a model remembers, of images drawn by ``seed``: each kind's of its own."""
+    if seed is not None:
+        for number, (name, memory) in enumerate(model.memories.items()):
+            _, seen = getattr(model, f"disc_{name[-1]}").judge(images(seed + number, 3))
+            memory.remember(seen)
+    return {name: memory.recall(torch.device("cpu")) for name, memory in model.memories.items()}
+
+
+def test_a_discriminator_that_compares_judges_real_and_fake_images_apart_by_what_it_knows_of_each_kind():
+    model = tiny_model(discriminator=COMPARING)
+    real_a, real_b, fake_a, fake_b = pictures = [*map(images, range(4))]
+    remembered = recalled(model, seed=10)
+    terms, _, seen = model.discriminator_losses(*pictures, remembered)
+    assert set(seen) == {"real_a", "fake_a", "real_b", "fake_b"}
+    for name, disc, real, fake in (("a", model.disc_a, real_a, fake_a), ("b", model.disc_b, real_b, fake_b)):
+        (on_real,), seen_of_real = disc.judge(real, remembered[f"real_{name}"])
+        (on_fake,), seen_of_fake = disc.judge(fake, remembered[f"fake_{name}"])
+        torch.testing.assert_close(terms[f"disc_{name}"], ((on_real - 1) ** 2).mean() / 2 + (on_fake**2).mean() / 2)
+        torch.testing.assert_close(seen[f"real_{name}"], seen_of_real)
+        torch.testing.assert_close(seen[f"fake_{name}"], seen_of_fake)
+        assert not seen[f"real_{name}"].requires_grad
+    with pytest.raises(ValueError, match="2 real images, but 1 fake ones, which can't be compared apart"):
+        model.discriminator_losses(real_a, real_b, fake_a[:1], fake_b[:1])
+
+
+def test_generators_are_judged_by_the_fakes_that_are_remembered():
+    model = tiny_model(discriminator=COMPARING)
+    remembered = recalled(model, seed=10)
+    _, fake_b, terms = model.translate_and_judge(images(1), images(2), remembered)
+    (judged,) = model.disc_b(fake_b, remembered["fake_b"])
+    torch.testing.assert_close(terms["adv_b"], ((judged - 1) ** 2).mean())
+    real_instead = model.translate_and_judge(images(1), images(2), {**remembered, "fake_b": remembered["real_b"]})
+    assert not torch.equal(real_instead[2]["adv_b"], terms["adv_b"])
+
+
+@pytest.mark.parametrize("discriminator", [partial(PatchGAN, 1, 2), COMPARING], ids=["patches", "batch statistics"])
+def test_real_and_fake_images_share_one_pass(discriminator: partial):
+    model, seen = tiny_model(discriminator=discriminator), []
+    model.disc_a.body.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    model.discriminator_losses(*map(images, range(4)))
+    assert seen == [4]
+
+
+def test_one_that_judges_each_image_alone_has_no_memory():
+    model = tiny_model()
+    assert len(model.memories) == 0
+    assert not any("memor" in name for name in model.state_dict())
+
+
+def test_only_the_discriminators_step_writes_into_memories_and_each_kind_into_its_own(tmp_path: Path):
+    class Watch(Callback):
+        """What the discriminators were given and the memories held, step by step."""
+
+        def on_train_start(self, trainer, pl_module):
+            self.model, self.held, self.seen, self.after = pl_module, [], [], []
+            judge = pl_module.discriminators_pass
+            trainer.optimizers[0].register_step_post_hook(lambda *_: self.held.append(recalled(self.model)))
+
+            def watched(*given):
+                terms, signs, seen = judge(*given)
+                self.seen.append(seen)
+                return terms, signs, seen
+
+            pl_module.discriminators_pass = watched
+
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            self.after.append(recalled(pl_module))
+
+    watch = Watch()
+    model = tiny_model(discriminator=COMPARING, penalties={"r1": R1(every_n_steps=1), "gp": WGANGP()})
+    tiny_trainer(tmp_path, [watch], max_epochs=1, limit_train_batches=4).fit(model, tiny_data(tmp_path))
+    assert len(watch.after) == len(watch.held) == 4
+    for before, held in zip(watch.after, watch.held[1:], strict=False):
+        for name, memory in before.items():
+            assert torch.equal(memory.moments, held[name].moments)
+    for name, memory in watch.after[-1].items():
+        assert torch.equal(memory.moments, torch.cat([seen[name] for seen in watch.seen[-3:]]))
+        assert memory.weight.tolist() == [1, 1, 1]
+    assert watch.after[0]["real_a"].weight.tolist() == [0, 0, 1]
+
+
+def test_a_penalty_judges_each_image_by_what_is_remembered_of_the_kinds_its_points_are_of():
+    r1, gp = R1(weight=3.0, every_n_steps=1), ZeroCentered()
+    model = tiny_model(discriminator=COMPARING, penalties={"r1": r1, "gp": gp})
+    pictures, remembered = [*map(images, range(4))], recalled(model, seed=10)
+    real_a, _, fake_a, _ = pictures
+    torch.manual_seed(0)
+    terms = model.penalty_terms(*pictures, step=0, remembered=remembered)
+    one_by_one = [
+        R1(weight=3.0, every_n_steps=1)(
+            partial(model.disc_a, remembered=remembered["real_a"]), image[None], image[None]
+        )
+        for image in real_a
+    ]
+    torch.testing.assert_close(terms["r1_a"], torch.stack(one_by_one).mean())
+    both = remembered["real_a"].joined(remembered["fake_a"])
+    torch.manual_seed(0)
+    expected = gp(partial(model.disc_a, remembered=both, groups=2), real_a, fake_a)
+    torch.testing.assert_close(terms["gp_a"], expected)
+    assert all(torch.equal(memory.moments, remembered[name].moments) for name, memory in recalled(model).items())
+
+
+def test_images_of_nan_are_not_remembered(tmp_path: Path):
+    class Spoil(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.before = recalled(pl_module)
+            if batch_idx == 2:
+                batch["a"].fill_(float("nan"))
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            kept = {
+                name: torch.equal(memory.moments, self.before[name].moments)
+                for name, memory in recalled(pl_module).items()
+            }
+            # The fakes of A, made of B's images, are right.
+            of_nan = {"real_a": True, "fake_a": False, "real_b": False, "fake_b": True}
+            assert kept == (of_nan if batch_idx == 2 else dict.fromkeys(kept, False))
+
+    model = tiny_model(discriminator=COMPARING, pool_size=0)
+    tiny_trainer(tmp_path, [Spoil()], max_epochs=1, limit_train_batches=4).fit(model, tiny_data(tmp_path))
+    assert all(memory.moments.isfinite().all() for memory in recalled(model).values())
+    assert weights(model, GENERATORS + DISCRIMINATORS).isfinite().all()
 
 
 class ScalarRecorder(Callback):
@@ -360,9 +488,11 @@ class ReadsPerBatch(Callback):
         self.mode.__exit__(None, None, None)
 
 
-def test_no_number_is_read_back_but_for_a_line_of_the_log(tmp_path: Path):
+@pytest.mark.parametrize("discriminator", [partial(PatchGAN, 1, 2), COMPARING], ids=["patches", "batch statistics"])
+def test_no_number_is_read_back_but_for_a_line_of_the_log(tmp_path: Path, discriminator: partial):
     counter, bar = ReadsPerBatch(), ProgressBar(line_every_s=3600)
-    model = tiny_model(penalties={"r1": R1(every_n_steps=2), "gp": WGANGP()}, clip=NormClip(1.0), optimizer=FUSED)
+    penalties = {"r1": R1(every_n_steps=2), "gp": WGANGP()}
+    model = tiny_model(discriminator=discriminator, penalties=penalties, clip=NormClip(1.0), optimizer=FUSED)
     trainer = tiny_trainer(tmp_path, [bar, counter], max_epochs=1, log_every_n_steps=4, logger=CSVLog(tmp_path))
     trainer.fit(model, tiny_data(tmp_path, count_a=12))
     reads = [after - before for before, after in pairwise(counter.reads)]
@@ -392,8 +522,23 @@ def test_what_was_drawn_before_a_batch_does_not_change_it(tmp_path: Path):
         {"adversarial_loss": HingeLoss(), "discriminator": partial(PatchGAN, 1, 2, spectral_norm=True, norm="none")},
         {"adversarial_loss": WassersteinLoss(), "penalties": {"wgan_gp": WGANGP()}},
         {"discriminator": partial(MultiScaleGAN, 2, 1, 2), "penalties": {"r1": R1(every_n_steps=1)}},
+        {"discriminator": COMPARING, "penalties": {"r1": R1(every_n_steps=1), "gp": WGANGP()}},
+        {
+            "discriminator": partial(COMPARING, num_heads=2, spectral_norm=True, norm="none"),
+            "adversarial_loss": TwoObjectives(LSGANLoss(), HingeLoss()),
+            "augment": partial(DiffAugment, ["color"], 0.5, target=0.6, images_to_one=10),
+        },
+        {"discriminator": partial(COMPARING, memory_size=0)},
     ],
-    ids=["vanilla", "hinge and spectral norm", "wgan-gp", "two scales and R1"],
+    ids=[
+        "vanilla",
+        "hinge and spectral norm",
+        "wgan-gp",
+        "two scales and R1",
+        "batch statistics and penalties",
+        "batch statistics, two heads, spectral norm and augmentation",
+        "statistics of the batch alone",
+    ],
 )
 def test_each_way_of_judging_trains_without_nan(tmp_path: Path, options: dict):
     model = tiny_model(**options)

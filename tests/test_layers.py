@@ -22,6 +22,7 @@ LAYERS = {
     "diff_augment": 0,
     "ema": 0,
     "errors": 0,
+    "feature_memory": 0,
     "redaction": 0,
     "image_pool": 0,
     "image_zip": 0,

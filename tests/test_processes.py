@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from monet_cyclegan.callbacks.save_last import SaveLast
 from monet_cyclegan.cyclegan import HISTORIES
+from monet_cyclegan.networks.batch_statistics import BatchStatisticsGAN
 from monet_cyclegan.processes import any_says_so
 from monet_cyclegan.schedules import constant, constant_then_linear
 
@@ -99,6 +100,27 @@ def test_more_processes_than_before_share_the_histories_and_fewer_take_the_first
         model.on_load_checkpoint(checkpoint)
         assert {int(state["images"][0, 0, 0, 0]) for state in checkpoint["state_dict"].values()} == {expected}
         assert {*checkpoint["state_dict"]} == {"pool_a._extra_state", "pool_b._extra_state"}
+
+
+def test_each_process_takes_its_own_memories_of_images(monkeypatch: pytest.MonkeyPatch):
+    def trained(rank: int) -> Any:
+        model: Any = tiny_model(discriminator=partial(BatchStatisticsGAN, 1, 2))
+        for number, memory in enumerate(model.memories.values()):
+            memory.remember(torch.full((1, 2, 4), 10.0 * rank + number))
+        model._trainer = SimpleNamespace(global_rank=rank)
+        return model
+
+    models = [trained(rank) for rank in range(2)]
+    histories: list[Any] = []
+    monkeypatch.setattr("monet_cyclegan.cyclegan.gather", lambda state: histories.append(state) or histories)
+    checkpoint: dict[str, Any] = {}
+    for model in models:
+        model.on_save_checkpoint(checkpoint)
+    for model in models:
+        loaded: dict[str, Any] = {"state_dict": {}, **checkpoint}
+        model.on_load_checkpoint(loaded)
+        for name, memory in model.memories.items():
+            assert loaded["state_dict"][f"memories.{name}._extra_state"] == memory.get_extra_state()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from monet_cyclegan.data.datamodule import UnpairedDataModule
 from monet_cyclegan.data.pairs import Position
+from monet_cyclegan.networks.batch_statistics import BatchStatisticsGAN
 from monet_cyclegan.networks.resnet import ResNetGenerator
 from monet_cyclegan.penalties import WGANGP
 from monet_cyclegan.schedules import constant_then_linear
@@ -58,10 +59,11 @@ class Draws(Callback):
         self.validated.append(pl_module.batches_done)
 
 
-def model(seed=0):
+def model(seed=0, **options):
     """Every source of randomness of a step counts: dropout, draws of the pools, points of the penalty."""
     return tiny_model(
         seed,
+        **options,
         generator=partial(ResNetGenerator, num_residual_blocks=1, base_channels=2, dropout=0.5),
         penalties={"wgan_gp": WGANGP()},
         pool_size=2,
@@ -75,9 +77,9 @@ def data(folder, workers=0, **options):
     return tiny_data(folder, count_a=9, count_b=6, batch_size=2, num_workers=workers, **options)
 
 
-def fit(folder, callbacks=(), workers=0, ckpt_path=None, seed=0, datamodule=None):
+def fit(folder, callbacks=(), workers=0, ckpt_path=None, seed=0, datamodule=None, **options):
     """Train in fresh objects; a resumed model starts from other weights, all of which the checkpoint must replace."""
-    trained, draws = model(seed), Draws()
+    trained, draws = model(seed, **options), Draws()
     trainer = tiny_trainer(folder, [*callbacks, draws], max_epochs=EPOCHS)
     datamodule = datamodule or data(folder, workers)
     try:
@@ -171,6 +173,23 @@ def test_a_run_from_the_devices_memory_goes_on_to_the_same_weights(tmp_path):
     assert fit(tmp_path, [KillAfter(6, path)], datamodule=data(tmp_path, cache="device")) is None
     resumed = fit(tmp_path, ckpt_path=path, seed=1, datamodule=data(tmp_path, workers=2, cache="device"))
     assert_goes_on_as_if_nothing_happened(resumed, (comparable(state), draws))
+
+
+COMPARING = {"discriminator": partial(BatchStatisticsGAN, 1, 2, memory_size=3, spectral_norm=True)}
+
+
+def test_a_run_whose_discriminators_remember_images_goes_on_to_the_same_weights(tmp_path):
+    path = tmp_path / "cut.ckpt"
+    state, draws = fit(tmp_path, **COMPARING)
+    assert state["model.memories.fake_b._extra_state.weight"].tolist() == [1, 1, 1]
+    assert fit(tmp_path, [KillAfter(6, path)], **COMPARING) is None
+    resumed = fit(tmp_path, ckpt_path=path, seed=1, **COMPARING)
+    assert_goes_on_as_if_nothing_happened(resumed, (comparable(state), draws))
+    checkpoint = torch.load(path, weights_only=True)  # the negative control: another memory of one kind
+    checkpoint["state_dict"]["memories.real_a._extra_state"]["moments"] *= 2
+    torch.save(checkpoint, path)
+    otherwise, _ = fit(tmp_path, ckpt_path=path, seed=1, **COMPARING)
+    assert any("disc_a" in key for key in differences(comparable(otherwise), comparable(state)))
 
 
 def last(folder):

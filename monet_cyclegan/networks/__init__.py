@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monet_cyclegan.networks.batch_statistics import BatchStatisticsGAN
 from monet_cyclegan.networks.compact import CompactGenerator
 from monet_cyclegan.networks.patchgan import MultiScaleGAN, PatchGAN, PixelGAN
 from monet_cyclegan.networks.projected import ProjectedGAN
@@ -10,6 +11,7 @@ from monet_cyclegan.networks.unet import UNetGenerator
 from monet_cyclegan.networks.vit_unet import ViTUNetGenerator
 
 __all__ = [
+    "BatchStatisticsGAN",
     "CompactGenerator",
     "MultiScaleGAN",
     "PatchGAN",

@@ -21,6 +21,40 @@ def add_spectral_norm(module: nn.Module) -> None:
             parametrizations.spectral_norm(layer)
 
 
+def check_counts(num_layers: int, num_heads: int) -> None:
+    """Refuse a discriminator of patches without strided layers or without outputs.
+
+    Raises:
+        ValueError: for fewer than one layer or head.
+    """
+    for name, number in {"num_layers": num_layers, "num_heads": num_heads}.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+
+
+def strided_layers(
+    num_layers: int, base_channels: int, max_channels: int, norm: str, last_norm: str, in_channels: int
+) -> tuple[list[nn.Module], int]:
+    """A PatchGAN's layers but its last convolution, and their channels: (N, in_channels, H, W) -> (N, channels, h, w).
+
+    ``num_layers`` convolutions of stride 2 and one of stride 1, so h is H / 2**num_layers - 1. ``norm`` follows all but
+    the first and the last, ``last_norm`` the last.
+    """
+    channels = [min(base_channels * 2**i, max_channels) for i in range(num_layers + 1)]
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, channels[0], 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2, inplace=True),
+    ]
+    for i in range(1, num_layers + 1):
+        stride, kind = (2, norm) if i < num_layers else (1, last_norm)
+        layers += [
+            nn.Conv2d(channels[i - 1], channels[i], 4, stride=stride, padding=1, bias=needs_bias(kind)),
+            make_norm(kind, channels[i]),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+    return layers, channels[-1]
+
+
 class PatchGAN(nn.Module):
     """The discriminator of pix2pix and CycleGAN (arXiv:1611.07004 §6.1.2, arXiv:1703.10593 §7.2).
 
@@ -53,24 +87,11 @@ class PatchGAN(nn.Module):
         num_heads: int = 1,
     ) -> None:
         super().__init__()
-        for name, number in {"num_layers": num_layers, "num_heads": num_heads}.items():
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        check_counts(num_layers, num_heads)
         # Each layer of stride 2 halves, rounding down; each of the last two then takes off one pixel.
         self.min_size = 3 * 2**num_layers
-        channels = [min(base_channels * 2**i, max_channels) for i in range(num_layers + 1)]
-        layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, channels[0], 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
-        for i in range(1, num_layers + 1):
-            stride = 2 if i < num_layers else 1
-            layers += [
-                nn.Conv2d(channels[i - 1], channels[i], 4, stride=stride, padding=1, bias=needs_bias(norm)),
-                make_norm(norm, channels[i]),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
-        layers.append(nn.Conv2d(channels[-1], num_heads, 4, padding=1))
+        layers, channels = strided_layers(num_layers, base_channels, max_channels, norm, norm, in_channels)
+        layers.append(nn.Conv2d(channels, num_heads, 4, padding=1))
         self.body = nn.Sequential(*layers)
         init_weights(self)
         if spectral_norm:

@@ -34,6 +34,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "spectral norm": ("model.discriminator.spectral_norm=true", "model.discriminator.norm=none"),
     "discriminators at two scales": ("model/discriminator=multiscale",),
     "discriminators of pixels": ("model/discriminator=pixel", LAYERS),
+    "discriminators that remember images": (
+        "model/discriminator=batch_statistics",
+        "model.discriminator.memory_size=3",
+    ),
     # losses and penalties
     "hinge loss": ("model/adversarial_loss=hinge",),
     "WGAN-GP": ("model/adversarial_loss=wgan", "model/penalties=[wgan_gp]", "model.optimizer.betas=[0.0,0.9]"),

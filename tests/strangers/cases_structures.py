@@ -210,6 +210,24 @@ START: list[Row] = [
         "refused",
         "million weights|doesn't fit",
     ),
+    (
+        "10**9 images to remember",
+        _changing(
+            _DISCRIMINATOR,
+            {"_target_": "monet_cyclegan.networks.batch_statistics.BatchStatisticsGAN", "memory_size": 10**9},
+        ),
+        "refused",
+        _LARGE,
+    ),
+    (
+        "60,000 images to remember",
+        _changing(
+            _DISCRIMINATOR,
+            {"_target_": "monet_cyclegan.networks.batch_statistics.BatchStatisticsGAN", "memory_size": 60_000},
+        ),
+        "refused",
+        "memory_size must be from 0 to 1024",
+    ),
     ("no discriminator", _changing(_DISCRIMINATOR, None), "refused", "has no model.discriminator"),
     (
         "a discriminator's weight left out",
