@@ -229,4 +229,4 @@ def test_the_distance_may_be_the_only_loss():
 
 def test_the_package_is_not_imported(distance: PerceptualDistance):
     assert len(distance.network.stages) == 5
-    assert perceptual.PACKAGE not in sys.modules
+    assert shift_tolerant_vgg.PACKAGE not in sys.modules
