@@ -250,6 +250,7 @@ def test_the_pretrain_experiment_trains_what_a_run_can_start_from(composed, tmp_
         ["model/generator=resnet", RESNET, "model/discriminator=multiscale", PATCHES, "model/adversarial_loss=hinge"],
         ["model/discriminator=pixel", "model/adversarial_loss=vanilla", RESNET],
         ["model/discriminator=batch_statistics", "model.discriminator.head_channels=2", RESNET, PATCHES],
+        ["model/discriminator=projected", "data.crop_size=20", RESNET],
         ["model/generator=unet_small", UNET, PATCHES],
         ["model/generator=resnet_small", RESNET, PATCHES],
         ["model/generator=vit_unet", UNET, *VIT, PATCHES],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -121,8 +122,8 @@ class ProjectedGAN(nn.Module):
             ValueError: for images smaller than ``min_size``.
         """
         # A CPU would round the frozen weights anew at each pass, and takes longer in bfloat16.
-        device = images.device.type
-        with torch.autocast(device, enabled=device != "cpu" and torch.is_autocast_enabled(device)):
+        exact = torch.autocast("cpu", enabled=False) if images.device.type == "cpu" else nullcontext()
+        with exact:
             maps = self.network(images)[self.skipped_stages :]
             scaled = [features / scale for features, scale in zip(maps, SCALES[self.skipped_stages :], strict=False)]
             mixtures = self.projection(scaled)

