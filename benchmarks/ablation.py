@@ -30,9 +30,13 @@ from monet_cyclegan.data.sources import find_domains
 from monet_cyclegan.data.split import split
 from monet_cyclegan.data.transforms import eval_transform
 from monet_cyclegan.errors import UserError
+from monet_cyclegan.evaluation.scores import score
 from monet_cyclegan.images import image_grid, to_float, write_image
 from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.translator import Translator
+from monet_cyclegan.metrics.features import EfficientNetLite0Features
+from monet_cyclegan.metrics.jpeg import jpeg_round_trip
+from monet_cyclegan.progress import track
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = {
@@ -51,6 +55,8 @@ DEFAULTS = {
 SCORES = ("val/kid", "val/mifid", "val/fid", "val/luminance_correlation")
 HELD_OUT = {"a": 500, "b": 30}
 PHOTOS = 5
+JPEG_QUALITY, MIFID_EPS = 75, 0.1
+UNTOUCHED = "untouched photos"
 
 _SMALL = ("model/generator=resnet_small", "model.discriminator.base_channels=32")
 _SKIP = (
@@ -142,8 +148,7 @@ def run(recipe: str, seed: int, budget: Budget, folder: Path, threads: int) -> d
     Raises:
         UserError: train.py failed.
     """
-    settings = [text for text in _SMALL if not _replaced(text, RECIPES[recipe])]
-    arguments = [*settings, *RECIPES[recipe], *budget.settings(), f"seed={seed}", "ckpt_path=auto"]
+    arguments = [*settings_of(recipe), *budget.settings(), f"seed={seed}", "ckpt_path=auto"]
     command = [sys.executable, str(ROOT / "train.py"), *arguments, f"hydra.run.dir={folder}"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     began = time.monotonic()
@@ -155,10 +160,31 @@ def run(recipe: str, seed: int, budget: Budget, folder: Path, threads: int) -> d
     return {"recipe": recipe, "seed": seed, **_scores(folder), "seconds": round(time.monotonic() - began, 1)}
 
 
-def _replaced(setting: str, others: tuple[str, ...]) -> bool:
-    """Whether a recipe chooses another option of the same group, whose keys may differ."""
-    key = setting.partition("=")[0]
-    return any(other.partition("=")[0] == key for other in others)
+def settings_of(recipe: str) -> list[str]:
+    """A recipe's settings for train.py; of those that all share, without the ones that it replaces."""
+    replaced = {setting.partition("=")[0] for setting in RECIPES[recipe]}
+    return [*(setting for setting in _SMALL if setting.partition("=")[0] not in replaced), *RECIPES[recipe]]
+
+
+def untouched(budget: Budget) -> dict[str, Any]:
+    """The row of held-out photos as they are, which a recipe has to beat."""
+    domains, shrink, network = (
+        find_domains(budget.data, False),
+        eval_transform(budget.size),
+        EfficientNetLite0Features(),
+    )
+    _, photos = split(domains.train_a, HELD_OUT["a"], 0, "val_a")
+
+    def features(source: Any, quality: int) -> torch.Tensor:
+        # (1, 3, H, W) uint8 each
+        images = (torch.from_numpy(shrink(source.load(i), 0)).permute(2, 0, 1)[None] for i in range(len(source)))
+        prepared = (jpeg_round_trip(image, quality) if quality else image for image in images)
+        return torch.cat([network(image) for image in track(prepared, len(source), "untouched photos")])
+
+    with torch.no_grad():
+        found = score(features(photos, JPEG_QUALITY), features(domains.train_b, 0), [MIFID_EPS])
+    scores = {"kid": found.kid, "mifid": found.mifid[MIFID_EPS], "fid": found.fid, "luminance_correlation": 1.0}
+    return {"recipe": UNTOUCHED, "seed": 0, **scores, "seconds": 0.0}
 
 
 def _scores(folder: Path) -> dict[str, float]:
@@ -175,7 +201,11 @@ def table(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     for row in rows:
         by_recipe.setdefault(row["recipe"], []).append(row)
     ranked = sorted(by_recipe.items(), key=lambda item: mean(row["kid"] for row in item[1]))
-    return [(f"{recipe} ({len(some)} seeds)", _line(some)) for recipe, some in ranked]
+    return [(recipe if recipe == UNTOUCHED else f"{recipe} ({_count(some)})", _line(some)) for recipe, some in ranked]
+
+
+def _count(rows: list[dict[str, Any]]) -> str:
+    return f"{len(rows)} seed{'s' if len(rows) > 1 else ''}"
 
 
 def _line(rows: list[dict[str, Any]]) -> str:
@@ -184,7 +214,8 @@ def _line(rows: list[dict[str, Any]]) -> str:
         values = [row[name] for row in rows]
         spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
         parts.append(f"{name.upper()} {mean(values):.{digits}f}{spread}")
-    return ", ".join([*parts, f"{mean(row['seconds'] for row in rows):.0f} s"])
+    seconds = mean(row["seconds"] for row in rows)
+    return ", ".join([*parts, *([f"{seconds:.0f} s"] if seconds else [])])
 
 
 def picture(path: Path, budget: Budget, folders: dict[str, Path]) -> None:
@@ -235,10 +266,17 @@ def main(arguments: list[str]) -> None:
     size = options["size"]
     load_size = options["load_size"] or round(size * 1.125)
     budget = Budget(options["data"], size, load_size, options["batches"], options["batch_size"], options["device"])
-    protocol = {**budget._asdict(), "data": budget.data.name, "features": "EfficientNet-Lite0", "jpeg_quality": 75}
+    protocol = {
+        **budget._asdict(),
+        "data": budget.data.name,
+        "features": "EfficientNet-Lite0",
+        "jpeg_quality": JPEG_QUALITY,
+    }
     protocol |= {"held_out": HELD_OUT, "translated": HELD_OUT["a"], "real": 300}
     path = options["output"] if options["output"] != results.DEFAULT_OUTPUT else results.FOLDER / "ablation.json"
     rows = load_rows(path, protocol)
+    if UNTOUCHED not in {row["recipe"] for row in rows}:
+        rows.append(untouched(budget))
     done = {(row["recipe"], row["seed"]) for row in rows}
     jobs = [(name, seed) for seed in range(options["seeds"]) for name in names if (name, seed) not in done]
     threads = max(1, (os.cpu_count() or 1) // options["workers"])
