@@ -135,6 +135,8 @@ def _unbuildable(cfg: DictConfig, unfit: Iterable[str]) -> Iterator[str]:
     yield from made(partial(_optimizer, cfg), "model.optimizer")[1]
     if data is not None and all(networks.values()):
         yield from size_problems(int(data.crop_size), networks)
+        if data.eval_size != data.crop_size:
+            yield from size_problems(int(data.eval_size), {"generator": networks["generator"]}, "data.eval_size")
         stand_ins = {name: partial(_itself, network) for name, network in networks.items()}
         with torch.device("meta"):
             model, lines = made(partial(instantiate, cfg.model, **stand_ins), "model")
@@ -187,7 +189,7 @@ def _optimizer(cfg: DictConfig) -> None:
     instantiate(cfg.model.optimizer)([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
 
 
-def size_problems(crop: int, networks: dict[str, Any]) -> Iterator[str]:
+def size_problems(crop: int, networks: dict[str, Any], key: str = "data.crop_size") -> Iterator[str]:
     """Why networks can't take squares of ``crop`` pixels, if so."""
     generator, discriminator = networks["generator"], networks.get("discriminator")
     multiple = int(getattr(generator, "size_multiple", 1))
@@ -195,11 +197,11 @@ def size_problems(crop: int, networks: dict[str, Any]) -> Iterator[str]:
         nearest_size = max(multiple, round(crop / multiple) * multiple)
         fewer = ", or fewer model.generator.num_levels" if hasattr(generator, "down") else ""
         yield (
-            f"data.crop_size={crop} must be a multiple of {multiple} for this {type(generator).__name__}: "
+            f"{key}={crop} must be a multiple of {multiple} for this {type(generator).__name__}: "
             f"try {nearest_size}{fewer}"
         )
     else:
-        yield from _refusal(generator, crop)
+        yield from _refusal(generator, crop, key)
     if discriminator is None:
         return
     minimum = int(getattr(discriminator, "min_size", 1))
@@ -209,12 +211,12 @@ def size_problems(crop: int, networks: dict[str, Any]) -> Iterator[str]:
             "try a larger crop or fewer model.discriminator.num_layers"
         )
     else:
-        yield from _refusal(discriminator, crop)
+        yield from _refusal(discriminator, crop, key)
 
 
-def _refusal(network: nn.Module, crop: int) -> Iterator[str]:
+def _refusal(network: nn.Module, crop: int, key: str) -> Iterator[str]:
     """What a network says of such an image, by sizes alone."""
     try:
         network(torch.empty(1, 3, crop, crop, device="meta"))
     except (ValueError, RuntimeError) as error:
-        yield f"data.crop_size={crop} is not for this {type(network).__name__}: {one_line(error)}"
+        yield f"{key}={crop} is not for this {type(network).__name__}: {one_line(error)}"

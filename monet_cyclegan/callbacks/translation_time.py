@@ -28,7 +28,7 @@ class TranslationTime(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure."""
         generator, _ = pl_module.evaluation_generators  # type: ignore[misc]
-        size = trainer.datamodule.crop_size  # type: ignore[attr-defined]
+        size = trainer.datamodule.eval_size  # type: ignore[attr-defined]
         image = torch.zeros(1, 3, size, size, device=pl_module.device)
         seconds = []
         for _ in range(self.repeats + 1):

@@ -40,6 +40,8 @@ class UnpairedDataModule(LightningDataModule):
         names: what A and B are called in messages, directions and pictures.
         load_size: short side in pixels that images are brought to before the crop.
         crop_size: side in pixels of the training squares.
+        eval_size: side in pixels of the squares that validations translate and scores are taken of, whole images made
+            smaller; None for ``crop_size``. A generator trained on small crops is judged by what it is used for.
         augment: albumentations transforms by name, applied after the crop, in their order.
         batch_size: items per step and process.
         eval_batch_size: images per validation batch and process.
@@ -62,6 +64,7 @@ class UnpairedDataModule(LightningDataModule):
         names: Mapping[str, str],
         load_size: int,
         crop_size: int,
+        eval_size: int | None = None,
         augment: Mapping[str, albumentations.BasicTransform] | None = None,
         batch_size: int = 1,
         eval_batch_size: int = 8,
@@ -82,6 +85,11 @@ class UnpairedDataModule(LightningDataModule):
                 f"data.crop_size={crop_size} does not fit into data.load_size={load_size}: "
                 "the crop is cut from the resized image, so it must be from 1 pixel to load_size"
             )
+        if eval_size is not None and not 0 < eval_size <= load_size:
+            wrong.append(
+                f"data.eval_size={eval_size} is more than there is of an image: it must be from 1 pixel to "
+                f"data.load_size={load_size}"
+            )
         for key, size in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
             if size < 1:
                 wrong.append(f"data.{key}={size} is not a batch; give 1 or more")
@@ -91,7 +99,7 @@ class UnpairedDataModule(LightningDataModule):
             raise UserErrors(wrong)
         self.domains = domains
         self.names = dict(names)
-        self.load_size, self.crop_size = load_size, crop_size
+        self.load_size, self.crop_size, self.eval_size = load_size, crop_size, eval_size or crop_size
         self.augment = dict(augment or {})
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers = num_workers
@@ -185,13 +193,13 @@ class UnpairedDataModule(LightningDataModule):
         return limited(Joined(self._held_out(name), self.train_sources[DOMAINS.index(name)]), limit, self.split_seed)
 
     def images(
-        self, name: str, source: Source, crop_size: int | None = None, shared: bool = True
+        self, name: str, source: Source, size: int | None = None, shared: bool = True
     ) -> DataLoader[dict[str, Tensor]]:
-        """Load a source of domain ``name`` in order, as training would see it but unaugmented.
+        """Load a source of domain ``name`` in order, unaugmented, in squares of `eval_size` pixels, or of ``size``.
 
-        Squares of ``crop_size`` pixels instead of the training's; this rank's share, unless it isn't ``shared``.
+        This rank's share, unless it isn't ``shared``.
         """
-        dataset = DomainDataset(name, source, eval_transform(crop_size or self.crop_size))
+        dataset = DomainDataset(name, source, eval_transform(size or self.eval_size))
         rank, world_size = self._rank() if shared else (0, 1)
         if len(dataset) < world_size:
             raise UserError(
@@ -222,7 +230,7 @@ class UnpairedDataModule(LightningDataModule):
 
     def fixed_images(self, count: int) -> tuple[Tensor, Tensor]:
         """The first held-out images of A and of B, equally many, at most ``count``: float (N, 3, S, S) in [-1, 1]."""
-        transform = eval_transform(self.crop_size)
+        transform = eval_transform(self.eval_size)
         datasets = [DomainDataset(name, self._held_out(name), transform) for name in DOMAINS]
         count = min(count, *map(len, datasets))
         a, b = (torch.stack([dataset[i][dataset.name] for i in range(count)]) for dataset in datasets)

@@ -39,9 +39,9 @@ def train_transform(load_size: int, crop_size: int, augment: Iterable[A.BasicTra
     return Transform([A.SmallestMaxSize(load_size), A.RandomCrop(crop_size, crop_size), *augment])
 
 
-def eval_transform(crop_size: int) -> Transform:
-    """Resize the short side to ``crop_size`` and cut the centre: nothing random."""
-    return Transform([A.SmallestMaxSize(crop_size, interpolation=cv2.INTER_AREA), A.CenterCrop(crop_size, crop_size)])
+def eval_transform(size: int) -> Transform:
+    """Resize the short side to ``size`` and cut the centre: nothing random."""
+    return Transform([A.SmallestMaxSize(size, interpolation=cv2.INTER_AREA), A.CenterCrop(size, size)])
 
 
 def flip_probability(augment: Mapping[str, A.BasicTransform]) -> float:

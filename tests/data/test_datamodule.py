@@ -156,6 +156,23 @@ def test_a_crop_that_does_not_fit_is_refused(tmp_path, crop_size):
         tiny_data(tmp_path, crop_size=crop_size)
 
 
+def test_validations_may_see_larger_squares_than_training_does(tmp_path):
+    data = tiny_data(tmp_path, eval_size=20)
+    data.setup("fit")
+    assert next(iter(data.train_dataloader()))["a"].shape[2:] == (16, 16)
+    assert [next(iter(loader))[name].shape[2:] for name, loader in zip("ab", data.val_dataloader(), strict=True)] == [
+        (20, 20)
+    ] * 2
+    assert [images.shape[2:] for images in data.fixed_images(1)] == [(20, 20)] * 2
+    assert tiny_data(tmp_path).eval_size == 16
+
+
+@pytest.mark.parametrize("eval_size", [0, 21])
+def test_validations_see_no_more_than_there_is_of_an_image(tmp_path, eval_size):
+    with pytest.raises(UserError, match=rf"data\.eval_size={eval_size} is .*from 1 pixel to data\.load_size=20"):
+        tiny_data(tmp_path, eval_size=eval_size)
+
+
 @pytest.mark.parametrize("key", ["batch_size", "eval_batch_size"])
 def test_an_empty_batch_is_refused(tmp_path, key):
     with pytest.raises(UserError, match=rf"data\.{key}=0 is not a batch"):
