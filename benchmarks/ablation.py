@@ -96,6 +96,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "skip, consistency": (*_SKIP, "model.lambda_consistency=5"),
     "skip, cycle noise": (*_SKIP, "model.cycle_noise=0.05"),
     "skip, perceptual": (*_SKIP, "model/perceptual=vgg", "model.lambda_perceptual=1"),
+    "skip, style": (*_SKIP, "model/style=vgg", "model.lambda_style=1"),
     "skip, projected": (
         *_SKIP,
         "model/discriminator=projected",

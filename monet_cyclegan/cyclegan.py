@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from monet_cyclegan.diff_augment import DiffAugment
     from monet_cyclegan.losses import AdversarialLoss
     from monet_cyclegan.penalties import GradientPenalty
-    from monet_cyclegan.perceptual import PerceptualDistance
+    from monet_cyclegan.perceptual import PerceptualDistance, StyleDistance
     from monet_cyclegan.steps import Terms
 
 Images = dict[str, "Tensor"]  # named images (N, 3, H, W) in [-1, 1]
@@ -149,6 +149,8 @@ class CycleGAN(LightningModule):
         consistency_factor: how many times smaller.
         perceptual: makes the perceptual distance; called if its weight isn't 0; None for none.
         lambda_perceptual: weight of the perceptual distance of an image and its translation.
+        style: makes the distance of textures; called if its weight isn't 0; None for none.
+        lambda_style: weight of the distance of translations' textures from those of real images of their domain.
         identity_schedule: factor of the identity loss as a function of the finished share of the training.
         cycle_noise: deviation of the noise on translations before they are translated back, of values in [-1, 1].
         augment: makes what augments the images that a discriminator sees; called twice; None for nothing.
@@ -161,7 +163,8 @@ class CycleGAN(LightningModule):
         seed: with epoch, batch and rank the seed of all that a training step draws.
 
     Raises:
-        ValueError: for a negative weight, or if all are zero; for ``lambda_perceptual`` without ``perceptual``; for an
+        ValueError: for a negative weight, or if all are zero; for ``lambda_perceptual`` without ``perceptual``, or
+            ``lambda_style`` without ``style``; for an
             unknown mode of torch.compile.
     """
 
@@ -181,6 +184,8 @@ class CycleGAN(LightningModule):
         consistency_factor: int = 8,
         perceptual: Callable[[], PerceptualDistance] | None = None,
         lambda_perceptual: float = 0.0,
+        style: Callable[[], StyleDistance] | None = None,
+        lambda_style: float = 0.0,
         identity_schedule: Callable[[float], float] = constant,
         cycle_noise: float = 0.0,
         augment: Callable[[], DiffAugment] | None = None,
@@ -196,6 +201,7 @@ class CycleGAN(LightningModule):
         check_mode(compile)
         weights = {"lambda_adv": lambda_adv, "lambda_cycle": lambda_cycle, "lambda_identity": lambda_identity}
         weights |= {"lambda_consistency": lambda_consistency, "lambda_perceptual": lambda_perceptual}
+        weights["lambda_style"] = lambda_style
         if not (min(weights.values()) >= 0 and sum(weights.values()) > 0):
             raise ValueError(f"the weights of the losses must be 0 or more, and not all 0, got {weights}")
         if cycle_noise < 0:
@@ -204,6 +210,8 @@ class CycleGAN(LightningModule):
             raise ValueError(f"consistency_factor must be at least 1, got {consistency_factor}")
         if lambda_perceptual > 0 and not perceptual:
             raise ValueError(f"lambda_perceptual={lambda_perceptual} needs a distance: add model/perceptual=vgg")
+        if lambda_style > 0 and not style:
+            raise ValueError(f"lambda_style={lambda_style} needs a distance: add model/style=vgg")
         self.automatic_optimization = False
         self.gen_ab, self.gen_ba = generator(), generator()
         self.disc_a, self.disc_b = discriminator(), discriminator()
@@ -212,6 +220,7 @@ class CycleGAN(LightningModule):
         self.pool_a, self.pool_b = ImagePool(pool_size), ImagePool(pool_size)
         # All of it are buffers that no state dict has; made only now, since without a weight nobody needs its package.
         self.perceptual = perceptual() if perceptual and lambda_perceptual > 0 else None
+        self.style = style() if style and lambda_style > 0 else None
         self.memories = ModuleDict(memories_of(self.disc_a, self.disc_b))
         self.ema_ab = EMA(self.gen_ab, ema_decay) if ema_decay > 0 else None
         self.ema_ba = EMA(self.gen_ba, ema_decay) if ema_decay > 0 else None
@@ -221,7 +230,7 @@ class CycleGAN(LightningModule):
         self.schedule = schedule
         self.lambda_adv, self.lambda_cycle, self.lambda_identity = lambda_adv, lambda_cycle, lambda_identity
         self.lambda_consistency, self.consistency_factor = lambda_consistency, consistency_factor
-        self.lambda_perceptual = lambda_perceptual
+        self.lambda_perceptual, self.lambda_style = lambda_perceptual, lambda_style
         self.identity_schedule = identity_schedule
         self.cycle_noise = cycle_noise
         self.penalties = dict(penalties or {})
@@ -291,6 +300,7 @@ class CycleGAN(LightningModule):
             fake_a, fake_b, gen_terms = self.generators_pass(real_a, real_b, remembered)
             gen_terms = self.with_identity_weight(gen_terms, self.identity_schedule(share))
             gen_terms |= self.perceptual_terms(real_a, real_b, fake_a, fake_b)
+            gen_terms |= self.style_terms(real_a, real_b, fake_a, fake_b)
             grad_norm_gen = minimise(self, opt_gen, gen_terms, self.lr * factor, self.clip, self.step_logs["gen"])
 
         with self.toggled_optimizer(opt_disc):
@@ -360,6 +370,15 @@ class CycleGAN(LightningModule):
         return {
             f"perceptual_{name}": self.lambda_perceptual * self.perceptual(fake, source)
             for name, fake, source in (("a", fake_a, real_b), ("b", fake_b, real_a))
+        }
+
+    def style_terms(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
+        """Distances of the translations' textures from their domains'; not compiled either."""
+        if self.style is None:
+            return {}
+        return {
+            f"style_{name}": self.lambda_style * self.style(fake, real)
+            for name, fake, real in (("a", fake_a, real_a), ("b", fake_b, real_b))
         }
 
     def discriminator_losses(

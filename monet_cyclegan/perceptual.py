@@ -1,4 +1,4 @@
-"""Distance of two images in the features of a frozen network: content and texture count most, colours less."""
+"""Distances of images in the features of a frozen network: of two images' content, and of their textures."""
 
 from __future__ import annotations
 
@@ -53,6 +53,52 @@ class PerceptualDistance(nn.Module):
                 difference = (_directions(features) - target).square()
                 distances.append((getattr(self, f"importance{stage}") * difference).sum(dim=1).mean())
             return torch.stack(distances).sum()
+
+
+class StyleDistance(nn.Module):
+    """How far textures and colours are apart, wherever they lie in the images (Gatys et al. 2016, arXiv:1508.06576).
+
+    Which features of a frozen VGG16 come together, and how often, is a Gram matrix at each of its stages. Those of the
+    translations are compared with the mean of the real images', 0 for the same and 1 for images without features.
+
+    Args:
+        num_stages: of VGG16's five, from the finest on; coarser ones see objects rather than strokes.
+
+    Raises:
+        ValueError: for stages that there aren't.
+        UserError: if the package stlpips-pytorch is missing.
+    """
+
+    def __init__(self, num_stages: int = 4) -> None:
+        super().__init__()
+        if not 1 <= num_stages <= len(CONVOLUTIONS):
+            raise ValueError(f"num_stages must be 1 to {len(CONVOLUTIONS)}, got {num_stages}")
+        self.network = ShiftTolerantVGG(load_weights(), num_stages)
+
+    @property
+    def min_size(self) -> int:
+        """Least height and width of an image, in pixels."""
+        return self.network.min_size
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Compare (N, 3, H, W) in [-1, 1] with (M, 3, H', W'): the mean over ``fake``, with a gradient for it alone.
+
+        In float32 whatever the training's precision is, as sums of squares over all pixels need it.
+        """
+        with torch.autocast(fake.device.type, enabled=False):
+            with torch.no_grad():
+                targets = [_gram(features).mean(dim=0, keepdim=True) for features in self.network(real.float())]
+            distances = [
+                (_gram(features) - target).square().sum(dim=(1, 2)).mean() / target.square().sum()
+                for features, target in zip(self.network(fake.float()), targets, strict=True)
+            ]
+            return torch.stack(distances).mean()
+
+
+def _gram(features: Tensor) -> Tensor:
+    """Mean products of each two channels over all pixels: (N, C, H, W) -> (N, C, C)."""
+    flat = features.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def _directions(features: Tensor) -> Tensor:

@@ -141,9 +141,10 @@ def _unbuildable(cfg: DictConfig, unfit: Iterable[str]) -> Iterator[str]:
         with torch.device("meta"):
             model, lines = made(partial(instantiate, cfg.model, **stand_ins), "model")
         yield from lines
-        least = int(getattr(getattr(model, "perceptual", None), "min_size", 1))
-        if int(data.crop_size) < least:
-            yield f"data.crop_size={data.crop_size} is too small for model/perceptual=vgg, which needs {least}"
+        for name in ("perceptual", "style"):
+            least = int(getattr(getattr(model, name, None), "min_size", 1))
+            if int(data.crop_size) < least:
+                yield f"data.crop_size={data.crop_size} is too small for model/{name}=vgg, which needs {least}"
 
 
 def _without_auto(cfg: DictConfig) -> DictConfig:

@@ -14,7 +14,7 @@ from monet_cyclegan import perceptual
 from monet_cyclegan.errors import UserError
 from monet_cyclegan.networks import shift_tolerant_vgg
 from monet_cyclegan.networks.shift_tolerant_vgg import BlurPool
-from monet_cyclegan.perceptual import PerceptualDistance
+from monet_cyclegan.perceptual import PerceptualDistance, StyleDistance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -230,3 +230,47 @@ def test_the_distance_may_be_the_only_loss():
 def test_the_package_is_not_imported(distance: PerceptualDistance):
     assert len(distance.network.stages) == 5
     assert shift_tolerant_vgg.PACKAGE not in sys.modules
+
+
+def test_a_style_is_what_features_come_together_wherever_they_lie():
+    style = StyleDistance(num_stages=1)
+    first, other = pair()
+    assert style(first[:1], first[:1]).item() == 0
+    noise = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert style(noise.roll((8, 8), dims=(2, 3)), noise) < 0.01 < 0.2 < style(other[:1], first[:1])
+    grams = []
+    for images in (first, other):
+        features = style.network(images)[0]
+        grams.append(torch.einsum("nchw,ndhw->ncd", features, features) / 32**2)
+    real = grams[1].mean(0)
+    expected = sum(((gram - real) ** 2).sum() for gram in grams[0]) / 2 / (real**2).sum()
+    torch.testing.assert_close(style(first, other), expected)
+
+
+def test_a_style_has_a_gradient_for_the_translation_alone_and_real_images_may_be_others_in_number_and_size():
+    fake, real = pair()
+    fake.requires_grad_(), real.requires_grad_()
+    StyleDistance()(fake, torch.cat([real, real])[:3, :, :20]).backward()
+    assert fake.grad is not None
+    assert fake.grad.any()
+    assert real.grad is None
+
+
+def test_a_model_with_a_style_has_its_terms_and_nothing_more_to_save(tmp_path: Path):
+    without, model = tiny_model(), tiny_model(style=StyleDistance, lambda_style=3.0)
+    assert model.state_dict().keys() == without.state_dict().keys()
+    assert tiny_model(style=StyleDistance).style is None
+    real_a, real_b = pair()
+    terms = model.style_terms(real_a, real_b, real_b, real_a.flip(0))
+    assert terms["style_b"].item() == pytest.approx(3 * StyleDistance()(real_a, real_b).item(), rel=1e-4)
+    _, kept = train(tmp_path, perceptual=None, lambda_perceptual=0.0, style=StyleDistance, lambda_style=3.0)
+    assert kept.rows[0]["train/style_a"] > 0
+
+
+def test_a_style_without_stages_a_distance_or_with_a_negative_weight_is_refused():
+    with pytest.raises(ValueError, match="num_stages must be 1 to 5, got 6"):
+        StyleDistance(num_stages=6)
+    with pytest.raises(ValueError, match=r"lambda_style=1\.0 needs a distance: add model/style=vgg"):
+        tiny_model(lambda_style=1.0)
+    with pytest.raises(ValueError, match="'lambda_style': -1"):
+        tiny_model(style=StyleDistance, lambda_style=-1.0)
