@@ -13,7 +13,7 @@ from monet_cyclegan.networks.shift_tolerant_vgg import CONVOLUTIONS, ShiftTolera
 if TYPE_CHECKING:
     from torch import Tensor
 
-EPSILON = 1e-10  # least length of a feature vector, so that one of zeros has a gradient
+EPSILON = 1e-10  # least length of a feature vector, so that one of zeros has a gradient; likewise of a Gram matrix
 
 
 class PerceptualDistance(nn.Module):
@@ -59,7 +59,9 @@ class StyleDistance(nn.Module):
     """How far textures and colours are apart, wherever they lie in the images (Gatys et al. 2016, arXiv:1508.06576).
 
     Which features of a frozen VGG16 come together, and how often, is a Gram matrix at each of its stages. Those of the
-    translations are compared with the mean of the real images', 0 for the same and 1 for images without features.
+    translations are compared with the mean of the real images': squared distances, relative to both matrices' squares,
+    so from 0 for the same to 1 for such that have nothing in common. Relative to the real ones' alone, one flat
+    painting among the others makes the loss a hundred times as large.
 
     Args:
         num_stages: of VGG16's five, from the finest on; coarser ones see objects rather than strokes.
@@ -88,10 +90,11 @@ class StyleDistance(nn.Module):
         with torch.autocast(fake.device.type, enabled=False):
             with torch.no_grad():
                 targets = [_gram(features).mean(dim=0, keepdim=True) for features in self.network(real.float())]
-            distances = [
-                (_gram(features) - target).square().sum(dim=(1, 2)).mean() / target.square().sum()
-                for features, target in zip(self.network(fake.float()), targets, strict=True)
-            ]
+            distances = []
+            for features, target in zip(self.network(fake.float()), targets, strict=True):
+                gram = _gram(features)
+                squares = gram.square().sum(dim=(1, 2)) + target.square().sum()
+                distances.append(((gram - target).square().sum(dim=(1, 2)) / squares.clamp(min=EPSILON)).mean())
             return torch.stack(distances).mean()
 
 
