@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +34,12 @@ from monet_cyclegan.evaluation.scores import score
 from monet_cyclegan.images import image_grid, to_float, write_image
 from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.translator import Translator
+from monet_cyclegan.metrics.extraction import extract
 from monet_cyclegan.metrics.features import EfficientNetLite0Features
-from monet_cyclegan.metrics.jpeg import jpeg_round_trip
-from monet_cyclegan.progress import track
+from monet_cyclegan.metrics.jpeg import QUALITY, jpeg_round_trip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = {
@@ -55,7 +58,7 @@ DEFAULTS = {
 SCORES = ("val/kid", "val/mifid", "val/fid", "val/luminance_correlation")
 HELD_OUT = {"a": 500, "b": 30}
 PHOTOS = 5
-JPEG_QUALITY, MIFID_EPS = 75, 0.1
+MIFID_EPS = 0.1
 UNTOUCHED = "untouched photos"
 
 _SMALL = ("model/generator=resnet_small", "model.discriminator.base_channels=32")
@@ -170,21 +173,18 @@ def settings_of(recipe: str) -> list[str]:
 
 def untouched(budget: Budget) -> dict[str, Any]:
     """The row of held-out photos as they are, which a recipe has to beat."""
-    domains, shrink, network = (
-        find_domains(budget.data, False),
-        eval_transform(budget.size),
-        EfficientNetLite0Features(),
-    )
+    domains, shrink = find_domains(budget.data, False), eval_transform(budget.size)
+    network = EfficientNetLite0Features()
     _, photos = split(domains.train_a, HELD_OUT["a"], 0, "val_a")
 
-    def features(source: Any, quality: int) -> torch.Tensor:
-        # (1, 3, H, W) uint8 each
-        images = (torch.from_numpy(shrink(source.load(i), 0)).permute(2, 0, 1)[None] for i in range(len(source)))
-        prepared = (jpeg_round_trip(image, quality) if quality else image for image in images)
-        return torch.cat([network(image) for image in track(prepared, len(source), "untouched photos")])
+    def images(source: Any) -> Iterator[torch.Tensor]:
+        for index in range(len(source)):
+            yield torch.from_numpy(shrink(source.load(index), 0)).permute(2, 0, 1)[None]  # (1, 3, H, W) uint8
 
     with torch.no_grad():
-        found = score(features(photos, JPEG_QUALITY), features(domains.train_b, 0), [MIFID_EPS])
+        fake = extract(map(jpeg_round_trip, images(photos)), network, len(photos), UNTOUCHED)
+        real = extract(images(domains.train_b), network, len(domains.train_b), "real paintings")
+        found = score(fake, real, [MIFID_EPS])
     scores = {"kid": found.kid, "mifid": found.mifid[MIFID_EPS], "fid": found.fid, "luminance_correlation": 1.0}
     return {"recipe": UNTOUCHED, "seed": 0, **scores, "seconds": 0.0}
 
@@ -272,7 +272,7 @@ def main(arguments: list[str]) -> None:
         **budget._asdict(),
         "data": budget.data.name,
         "features": "EfficientNet-Lite0",
-        "jpeg_quality": JPEG_QUALITY,
+        "jpeg_quality": QUALITY,
     }
     protocol |= {"held_out": HELD_OUT, "translated": HELD_OUT["a"], "real": 300}
     path = options["output"] if options["output"] != results.DEFAULT_OUTPUT else results.FOLDER / "ablation.json"

@@ -164,8 +164,7 @@ class CycleGAN(LightningModule):
 
     Raises:
         ValueError: for a negative weight, or if all are zero; for ``lambda_perceptual`` without ``perceptual``, or
-            ``lambda_style`` without ``style``; for an
-            unknown mode of torch.compile.
+            ``lambda_style`` without ``style``; for an unknown mode of torch.compile.
     """
 
     def __init__(
@@ -299,8 +298,7 @@ class CycleGAN(LightningModule):
         with self.toggled_optimizer(opt_gen):
             fake_a, fake_b, gen_terms = self.generators_pass(real_a, real_b, remembered)
             gen_terms = self.with_identity_weight(gen_terms, self.identity_schedule(share))
-            gen_terms |= self.perceptual_terms(real_a, real_b, fake_a, fake_b)
-            gen_terms |= self.style_terms(real_a, real_b, fake_a, fake_b)
+            gen_terms |= self.feature_terms(real_a, real_b, fake_a, fake_b)
             grad_norm_gen = minimise(self, opt_gen, gen_terms, self.lr * factor, self.clip, self.step_logs["gen"])
 
         with self.toggled_optimizer(opt_disc):
@@ -363,23 +361,18 @@ class CycleGAN(LightningModule):
             return terms
         return {name: factor * term if name.startswith("identity_") else term for name, term in terms.items()}
 
-    def perceptual_terms(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
-        """Distances of the translations from their sources; not compiled: that takes a minute, to save a tenth."""
-        if self.perceptual is None:
-            return {}
-        return {
-            f"perceptual_{name}": self.lambda_perceptual * self.perceptual(fake, source)
-            for name, fake, source in (("a", fake_a, real_b), ("b", fake_b, real_a))
-        }
+    def feature_terms(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
+        """Distances in a frozen network's features: of a translation from its source, of its textures from real ones.
 
-    def style_terms(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
-        """Distances of the translations' textures from their domains'; not compiled either."""
-        if self.style is None:
-            return {}
-        return {
-            f"style_{name}": self.lambda_style * self.style(fake, real)
-            for name, fake, real in (("a", fake_a, real_a), ("b", fake_b, real_b))
-        }
+        Not compiled: that takes a minute, to save a tenth.
+        """
+        terms: Terms = {}
+        for name, fake, source, real in (("a", fake_a, real_b, real_a), ("b", fake_b, real_a, real_b)):
+            if self.perceptual is not None:
+                terms[f"perceptual_{name}"] = self.lambda_perceptual * self.perceptual(fake, source)
+            if self.style is not None:
+                terms[f"style_{name}"] = self.lambda_style * self.style(fake, real)
+        return terms
 
     def discriminator_losses(
         self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor, remembered: Memories | None = None

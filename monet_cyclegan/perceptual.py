@@ -23,9 +23,14 @@ class PerceptualDistance(nn.Module):
     photos of 64 pixels, another one is 0.6 away, the same one four times blurred 0.5, with a warm tint or in grey 0.25,
     darkened to 60 % 0.13, a pixel moved 0.01. The weights come with the package stlpips-pytorch, without a download.
 
+    Attributes:
+        min_size: least height and width of an image, in pixels.
+
     Raises:
         UserError: if that package is missing.
     """
+
+    min_size = ShiftTolerantVGG.min_size
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,11 +38,6 @@ class PerceptualDistance(nn.Module):
         self.network = ShiftTolerantVGG(state)
         for stage in range(len(CONVOLUTIONS)):
             self.register_buffer(f"importance{stage}", state[f"lin{stage}.model.1.weight"], persistent=False)
-
-    @property
-    def min_size(self) -> int:
-        """Least height and width of an image, in pixels."""
-        return self.network.min_size
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """Compare (N, 3, H, W) in [-1, 1] with another: the mean over the batch, with a gradient for ``fake`` alone.
@@ -66,21 +66,21 @@ class StyleDistance(nn.Module):
     Args:
         num_stages: of VGG16's five, from the finest on; coarser ones see objects rather than strokes.
 
+    Attributes:
+        min_size: least height and width of an image, in pixels.
+
     Raises:
         ValueError: for stages that there aren't.
         UserError: if the package stlpips-pytorch is missing.
     """
+
+    min_size = ShiftTolerantVGG.min_size
 
     def __init__(self, num_stages: int = 4) -> None:
         super().__init__()
         if not 1 <= num_stages <= len(CONVOLUTIONS):
             raise ValueError(f"num_stages must be 1 to {len(CONVOLUTIONS)}, got {num_stages}")
         self.network = ShiftTolerantVGG(load_weights(), num_stages)
-
-    @property
-    def min_size(self) -> int:
-        """Least height and width of an image, in pixels."""
-        return self.network.min_size
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """Compare (N, 3, H, W) in [-1, 1] with (M, 3, H', W'): the mean over ``fake``, with a gradient for it alone.

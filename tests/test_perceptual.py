@@ -143,7 +143,7 @@ def test_the_terms_compare_each_translation_with_its_source(distance: Perceptual
     model = tiny_model(**WITH_IT)
     real_a, real_b = pair()
     fake_a, fake_b = model.gen_ba(real_b), model.gen_ab(real_a)
-    terms = model.perceptual_terms(real_a, real_b, fake_a, fake_b)
+    terms = model.feature_terms(real_a, real_b, fake_a, fake_b)
     expected = {"perceptual_a": 2 * distance(fake_a, real_b), "perceptual_b": 2 * distance(fake_b, real_a)}
     torch.testing.assert_close(terms, expected)
 
@@ -263,7 +263,7 @@ def test_a_model_with_a_style_has_its_terms_and_nothing_more_to_save(tmp_path: P
     assert model.state_dict().keys() == without.state_dict().keys()
     assert tiny_model(style=StyleDistance).style is None
     real_a, real_b = pair()
-    terms = model.style_terms(real_a, real_b, real_b, real_a.flip(0))
+    terms = model.feature_terms(real_a, real_b, real_b, real_a.flip(0))
     assert terms["style_b"].item() == pytest.approx(3 * StyleDistance()(real_a, real_b).item(), rel=1e-4)
     _, kept = train(tmp_path, perceptual=None, lambda_perceptual=0.0, style=StyleDistance, lambda_style=3.0)
     assert kept.rows[0]["train/style_a"] > 0

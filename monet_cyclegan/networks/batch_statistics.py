@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from monet_cyclegan.networks.init import init_weights
-from monet_cyclegan.networks.layers import check_size, make_norm
-from monet_cyclegan.networks.patchgan import add_spectral_norm, check_counts, strided_layers
+from monet_cyclegan.networks.layers import check_at_least_one, check_size, make_norm
+from monet_cyclegan.networks.patchgan import add_spectral_norm, strided_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ class BatchStatisticsGAN(nn.Module):
         memory_size: int = 4,
     ) -> None:
         super().__init__()
-        check_counts(num_layers, num_heads)
+        check_at_least_one(num_layers=num_layers, num_heads=num_heads)
         if not 0 <= memory_size <= _MOST_REMEMBERED:
             raise ValueError(f"memory_size must be from 0 to {_MOST_REMEMBERED}, got {memory_size}")
         make_norm(norm, base_channels)  # refuses an unknown one, which a single layer wouldn't use

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from monet_cyclegan.networks.init import init_without_norm
-from monet_cyclegan.networks.layers import Doubling, check_size, make_norm, needs_bias
+from monet_cyclegan.networks.layers import Doubling, check_at_least_one, check_size, make_norm, needs_bias
 from monet_cyclegan.networks.resnet import FIRST_CHANGE, FIRST_IMAGE, KEPT
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ class CompactGenerator(nn.Module):
             raise ValueError("image_skip takes norm 'none', not 'instance': add image_skip=false")
         if image_skip and in_channels != out_channels:
             raise ValueError(f"image_skip takes as many channels in as out, not {in_channels} and {out_channels}")
-        if num_residual_blocks < 1:
-            raise ValueError(f"num_residual_blocks must be at least 1, got {num_residual_blocks}")
+        check_at_least_one(num_residual_blocks=num_residual_blocks)
         full, half, quarter = base_channels, 2 * base_channels, 8 * base_channels
         bias = needs_bias(norm)
         self.encoder = nn.Sequential(

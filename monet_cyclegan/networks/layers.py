@@ -81,6 +81,17 @@ class Doubling(nn.Upsample):
         return spread.reshape(count, channels, 2 * height, 2 * width)
 
 
+def check_at_least_one(**numbers: int) -> None:
+    """Refuse a network without some of what it is made of.
+
+    Raises:
+        ValueError: "name must be at least 1, got number", for the first such one.
+    """
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+
+
 def check_size(images: Tensor, *, minimum: int, multiple: int = 1) -> None:
     """Refuse images that a network can't take.
 

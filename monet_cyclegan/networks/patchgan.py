@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from monet_cyclegan.networks.init import init_weights
-from monet_cyclegan.networks.layers import check_size, make_norm, needs_bias
+from monet_cyclegan.networks.layers import check_at_least_one, check_size, make_norm, needs_bias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,17 +19,6 @@ def add_spectral_norm(module: nn.Module) -> None:
     for layer in list(module.modules()):
         if isinstance(layer, nn.Conv2d):
             parametrizations.spectral_norm(layer)
-
-
-def check_counts(num_layers: int, num_heads: int) -> None:
-    """Refuse a discriminator of patches without strided layers or without outputs.
-
-    Raises:
-        ValueError: for fewer than one layer or head.
-    """
-    for name, number in {"num_layers": num_layers, "num_heads": num_heads}.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
 
 
 def strided_layers(
@@ -87,7 +76,7 @@ class PatchGAN(nn.Module):
         num_heads: int = 1,
     ) -> None:
         super().__init__()
-        check_counts(num_layers, num_heads)
+        check_at_least_one(num_layers=num_layers, num_heads=num_heads)
         # Each layer of stride 2 halves, rounding down; each of the last two then takes off one pixel.
         self.min_size = 3 * 2**num_layers
         layers, channels = strided_layers(num_layers, base_channels, max_channels, norm, norm, in_channels)
@@ -173,8 +162,7 @@ class MultiScaleGAN(nn.Module):
         num_heads: int = 1,
     ) -> None:
         super().__init__()
-        if num_scales < 1:
-            raise ValueError(f"num_scales must be at least 1, got {num_scales}")
+        check_at_least_one(num_scales=num_scales)
         scales = [
             PatchGAN(num_layers, base_channels, max_channels, norm, spectral_norm, in_channels, num_heads)
             for _ in range(num_scales)

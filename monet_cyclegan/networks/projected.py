@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from monet_cyclegan.networks.init import init_weights
+from monet_cyclegan.networks.layers import check_at_least_one
 from monet_cyclegan.networks.patchgan import add_spectral_norm
 from monet_cyclegan.networks.shift_tolerant_vgg import CHANNELS, ShiftTolerantVGG, load_weights
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
-
 
 SCALES = (0.09, 0.07, 0.09, 0.8, 23.0)  # root mean square of each stage's features, of photos and paintings alike
 
@@ -90,13 +90,7 @@ class ProjectedGAN(nn.Module):
         num_heads: int = 1,
     ) -> None:
         super().__init__()
-        for name, number in {
-            "num_stages": num_stages,
-            "base_channels": base_channels,
-            "num_heads": num_heads,
-        }.items():
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        check_at_least_one(num_stages=num_stages, base_channels=base_channels, num_heads=num_heads)
         if not 0 <= skipped_stages <= len(CHANNELS) - num_stages:
             raise ValueError(f"skipped_stages must be 0 to {len(CHANNELS) - num_stages}, got {skipped_stages}")
         self.skipped_stages = skipped_stages

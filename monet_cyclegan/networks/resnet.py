@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from monet_cyclegan.networks.init import init_weights, init_without_norm
-from monet_cyclegan.networks.layers import check_size, make_norm, make_upsample, needs_bias
+from monet_cyclegan.networks.layers import check_at_least_one, check_size, make_norm, make_upsample, needs_bias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,8 +81,7 @@ class ResNetGenerator(nn.Module):
             raise ValueError(f"image_skip takes norm 'none', not {norm!r}")
         if image_skip and in_channels != out_channels:
             raise ValueError(f"image_skip takes as many channels in as out, not {in_channels} and {out_channels}")
-        if num_residual_blocks < 1:
-            raise ValueError(f"num_residual_blocks must be at least 1, got {num_residual_blocks}")
+        check_at_least_one(num_residual_blocks=num_residual_blocks)
         full, half, quarter = base_channels, 2 * base_channels, 4 * base_channels
         bias = needs_bias(norm)
         self.encoder = nn.Sequential(

@@ -47,7 +47,7 @@ class FrozenConv(nn.Module):
 
 
 class BlurPool(nn.Module):
-    """Max pooling that hardly changes with shifts of a pixel (Zhang 2019, arXiv:1904.11486 §3.2; arXiv:2207.13686 §4).
+    """Max pooling that hardly changes with shifts of a pixel (Zhang 2019, arXiv:1904.11486; arXiv:2207.13686).
 
     The maximum of 2x2 pixels at each place, then every second one, blurred with (1, 2, 1)/4 along both axes.
     """

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from monet_cyclegan.networks.init import init_weights, init_without_norm
-from monet_cyclegan.networks.layers import Doubling, check_size, make_norm
+from monet_cyclegan.networks.layers import Doubling, check_at_least_one, check_size, make_norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -158,17 +158,14 @@ class ViTUNetGenerator(nn.Module):
         out_channels: int = 3,
     ) -> None:
         super().__init__()
-        numbers = {
-            "base_channels": base_channels,
-            "num_levels": num_levels,
-            "num_blocks": num_blocks,
-            "embed_dim": embed_dim,
-            "num_heads": num_heads,
-            "mlp_dim": mlp_dim,
-        }
-        for name, number in numbers.items():
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        check_at_least_one(
+            base_channels=base_channels,
+            num_levels=num_levels,
+            num_blocks=num_blocks,
+            embed_dim=embed_dim,
+            num_heads=num_heads,
+            mlp_dim=mlp_dim,
+        )
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim must be a multiple of num_heads={num_heads}, got {embed_dim}")
         self.size_multiple = 2**num_levels
