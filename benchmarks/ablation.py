@@ -50,7 +50,8 @@ DEFAULTS = {
     "batch_size": 1,
     "seeds": 3,
     "recipes": "all",  # or names, separated by semicolons
-    "workers": 2,  # runs at a time, on the CPU of a thread each
+    "workers": 2,  # runs at a time
+    "threads": 0,  # of each run; 0 for its share of the cores
     "device": "cpu",
     "runs": Path("outputs/ablation"),
     "output": results.DEFAULT_OUTPUT,
@@ -68,6 +69,8 @@ _SKIP = (
     "model.lambda_identity=0",
     "model.lambda_cycle=3",
 )
+_HINGE = ("model/adversarial_loss=hinge", "model.discriminator.spectral_norm=true", "model.discriminator.norm=none")
+_STYLE = ("model/style=vgg", "model.lambda_style=1")
 # What each changes of the baseline: a small ResNet with instance norm, least squares, the paper's weights. Those with
 # "skip" build on a generator that begins with the photo itself, since so short a training teaches no other to draw one.
 RECIPES: dict[str, tuple[str, ...]] = {
@@ -80,17 +83,22 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "adaptive DiffAugment": ("model/augment=adaptive",),
     "U-Net": ("model/generator=unet_small",),
     "ViT U-Net": ("model/generator=vit_unet_small",),
+    "UVCGAN": (
+        "model/generator=vit_unet_small",
+        "model/discriminator=batch_statistics",
+        "model.discriminator.spectral_norm=true",
+        "model.discriminator.memory_size=3",
+        "model/penalties=[zero_centered]",
+        "model.penalties.zero_centered.weight=0.01",
+        "model.optimizer.betas=[0.5,0.99]",
+    ),
     "skip": _SKIP,
     "skip, cycle weight 10": (*_SKIP, "model.lambda_cycle=10"),
     "skip, rate 1e-3": (*_SKIP, "model.lr=1e-3", "model.lr_disc=2e-4"),
     "skip, zero-centred penalty, lazy": (*_SKIP, "model/penalties=[r1]"),
     "skip, two scales": (*_SKIP, "model/discriminator=multiscale"),
-    "skip, hinge, spectral norm": (
-        *_SKIP,
-        "model/adversarial_loss=hinge",
-        "model.discriminator.spectral_norm=true",
-        "model.discriminator.norm=none",
-    ),
+    "skip, hinge, spectral norm": (*_SKIP, *_HINGE),
+    "skip, hinge, spectral norm, style": (*_SKIP, *_HINGE, *_STYLE),
     "skip, two objectives": (*_SKIP, "model/adversarial_loss=two_objectives", "model.discriminator.num_heads=2"),
     "skip, label smoothing": (*_SKIP, "model.adversarial_loss.smoothing=0.1"),
     "skip, DiffAugment": (*_SKIP, "model/augment=diff_augment"),
@@ -99,7 +107,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "skip, consistency": (*_SKIP, "model.lambda_consistency=5"),
     "skip, cycle noise": (*_SKIP, "model.cycle_noise=0.05"),
     "skip, perceptual": (*_SKIP, "model/perceptual=vgg", "model.lambda_perceptual=1"),
-    "skip, style": (*_SKIP, "model/style=vgg", "model.lambda_style=1"),
+    "skip, style": (*_SKIP, *_STYLE),
     "skip, projected": (
         *_SKIP,
         "model/discriminator=projected",
@@ -281,7 +289,7 @@ def main(arguments: list[str]) -> None:
         rows.append(untouched(budget))
     done = {(row["recipe"], row["seed"]) for row in rows}
     jobs = [(name, seed) for seed in range(options["seeds"]) for name in names if (name, seed) not in done]
-    threads = max(1, (os.cpu_count() or 1) // options["workers"])
+    threads = options["threads"] or max(1, (os.cpu_count() or 1) // options["workers"])
     lock = Lock()
     failed: list[str] = []
 

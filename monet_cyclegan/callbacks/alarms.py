@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG has it
+_CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # Cb, Cr
 _LOGITS = torch.linspace(-3, 3, 601)  # where to look for what a discriminator that knows nothing would say
 _LEVEL = 2 / 255  # one of 256 in [-1, 1]
 
@@ -29,6 +30,8 @@ class Alarms(Callback):
 
     - ``luminance_correlation``: of input and translation, pixel by pixel, the mean over images. Nothing in adversarial
       and cycle losses keeps dark dark: inverting twice is a perfect cycle.
+    - ``chroma_cosine``: the cosine of the angle between the chroma (Cb, Cr) of all pixels of input and translation,
+      the mean over images: below 0 blue is orange, which a perfect cycle may be as well. Without colours it is 0.
     - ``cycle_error``, ``cycle_error_jpeg``: mean absolute differences in [-1, 1] of an image and its reconstruction,
       from the translation as it is and from what a JPEG file of it would show. ``hidden_information``: by how much the
       error grows for each unit by which JPEG changes the translation. A translation that shows its content gives about
@@ -110,17 +113,18 @@ class Alarms(Callback):
             count, *values = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
             if count == 0:
                 continue
-            correlation, error, error_jpeg, change = (value / count for value in values)
+            correlation, chroma, error, error_jpeg, change = (value / count for value in values)
             hidden = (error_jpeg - error) / max(change, _LEVEL / 100)
             scores = {
                 "luminance_correlation": correlation,
+                "chroma_cosine": chroma,
                 "cycle_error": error,
                 "cycle_error_jpeg": error_jpeg,
                 "hidden_information": hidden,
             }
             pl_module.log_dict({f"val/{name}{suffix}": score for name, score in scores.items()})
             where = f"{names[source]} to {names[target]}"
-            self._colours(trainer, where, f"val/luminance_correlation{suffix}", correlation)
+            self._colours(trainer, where, suffix, correlation, chroma)
             self._say(
                 trainer,
                 hidden > self.hidden and error_jpeg > 2 * error,
@@ -131,11 +135,18 @@ class Alarms(Callback):
         if self._logged and trainer.state.fn == "fit":
             self._judge_discriminators(trainer, pl_module, names)
 
-    def _colours(self, trainer: Trainer, where: str, name: str, value: float) -> None:
-        what = "colours are inverted" if value < 0 else "light and dark hardly follow the input"
+    def _colours(self, trainer: Trainer, where: str, suffix: str, luminance: float, chroma: float) -> None:
+        name, value = f"val/luminance_correlation{suffix}", luminance
+        if luminance < 0:
+            what = "colours are inverted"
+        elif luminance < self.correlation:
+            what = "light and dark hardly follow the input"
+        else:
+            what = "hues are inverted"
+            name, value = f"val/chroma_cosine{suffix}", chroma
         self._say(
             trainer,
-            value < self.correlation,
+            luminance < self.correlation or chroma < 0,
             f"{where}: {what} ({name} {value:.2f}): "
             "try a higher model.lambda_identity, or start again with another seed if it stays so",
             key=f"colours {where}",
@@ -145,18 +156,19 @@ class Alarms(Callback):
     def _sums(
         self, trainer: Trainer, pl_module: LightningModule, source: str, pairs: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
-        """Number of images, and over them the sums of correlation, both cycle errors, and change by JPEG (5,)."""
+        """Number of images, and over them the sums of both colour scores, both cycle errors, and change by JPEG (6,)."""
         gen_ab, gen_ba = pl_module.evaluation_generators  # type: ignore[misc]
         back = gen_ba if source == "a" else gen_ab
         was_training = back.training
         back.eval()
-        sums = torch.zeros(5, device=pl_module.device)
+        sums = torch.zeros(6, device=pl_module.device)
         for real, fake in pairs:
             shown = to_float(jpeg_round_trip(to_uint8(fake), QUALITY))
             with trainer.precision_plugin.forward_context():
                 again, from_jpeg = back(torch.cat([fake, shown.to(fake.dtype)])).split(len(fake))
             measured = (
                 luminance_correlation(real, fake),
+                chroma_cosine(real, fake),
                 *((one.float() - other.float()).abs().mean(dim=(1, 2, 3)) for one, other in
                   ((again, real), (from_jpeg, real), (shown, fake))),
             )  # fmt: skip
@@ -198,14 +210,24 @@ class Alarms(Callback):
 
 def luminance_correlation(one: Tensor, other: Tensor) -> Tensor:
     """Pearson's correlation of the luminances of two images' pixels (N,), of (N, 3, H, W); 0 where one is constant."""
-    weights = torch.tensor(_LUMA, device=one.device)
-    centred = []
-    for images in (one, other):
-        luminance = torch.einsum("nchw,c->nhw", images.float(), weights).flatten(1)
-        centred.append(luminance - luminance.mean(dim=1, keepdim=True))
-    x, y = centred
+    first, second = (_mix(images, (_LUMA,)) for images in (one, other))
+    return _cosine(first - first.mean(dim=1, keepdim=True), second - second.mean(dim=1, keepdim=True))
+
+
+def chroma_cosine(one: Tensor, other: Tensor) -> Tensor:
+    """Cosine of the angle between two images' chroma, all pixels' (N,), of (N, 3, H, W); 0 where one is grey."""
+    return _cosine(_mix(one, _CHROMA), _mix(other, _CHROMA))
+
+
+def _mix(images: Tensor, weights: tuple[tuple[float, ...], ...]) -> Tensor:
+    """Weighted sums of the channels: (N, 3, H, W), (D, 3) -> (N, D * H * W)."""
+    return torch.einsum("nchw,dc->ndhw", images.float(), torch.tensor(weights, device=images.device)).flatten(1)
+
+
+def _cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Of vectors (N, D) -> (N,); of what is below a level of 255 all over, rounding would be most of it, so about 0."""
     norms = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(y, dim=1)
-    return (x * y).sum(dim=1) / norms.clamp(min=1e-6)
+    return (x * y).sum(dim=1) / norms.clamp(min=1e-6 * x.shape[1])
 
 
 def ignorant_loss(adversarial_loss: Any) -> float:

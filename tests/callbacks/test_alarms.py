@@ -13,7 +13,7 @@ from conftest import tiny_data, tiny_model, tiny_trainer
 from lightning import Callback
 from torch import nn
 
-from monet_cyclegan.callbacks.alarms import Alarms, ignorant_loss, luminance_correlation
+from monet_cyclegan.callbacks.alarms import Alarms, chroma_cosine, ignorant_loss, luminance_correlation
 from monet_cyclegan.images import to_float, to_uint8
 from monet_cyclegan.losses import HingeLoss, LSGANLoss, VanillaLoss, WassersteinLoss
 from monet_cyclegan.metrics.jpeg import jpeg_round_trip
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-NAMES = ("luminance_correlation", "cycle_error", "cycle_error_jpeg", "hidden_information")
+NAMES = ("luminance_correlation", "chroma_cosine", "cycle_error", "cycle_error_jpeg", "hidden_information")
 
 
 class Network(nn.Module):
@@ -102,6 +102,36 @@ def test_inverted_colours_are_noticed_though_the_cycle_is_perfect(folder, capsys
     first, second = said(capsys)  # once each, in three epochs
     assert first.startswith("alarm: photo to monet: colours are inverted (val/luminance_correlation -1.00): try ")
     assert second.startswith("alarm: monet to photo: colours are inverted (val/luminance_correlation_photo -1.00)")
+
+
+def other_hues(images: torch.Tensor) -> torch.Tensor:
+    """Each pixel's colour on the other side of grey, as light as before."""
+    luminance = torch.einsum("nchw,c->nhw", images, torch.tensor([0.299, 0.587, 0.114]))[:, None]
+    return 2 * luminance - images
+
+
+def test_inverted_hues_are_noticed_though_light_and_dark_are_kept(folder, capsys):
+    scores = fit(folder, model(other_hues, other_hues))[-1]
+    assert scores["val/luminance_correlation"] == pytest.approx(1, abs=1e-5)
+    assert scores["val/chroma_cosine"] == pytest.approx(-1, abs=1e-5)
+    assert scores["val/cycle_error"] == pytest.approx(0, abs=1e-6)
+    first, _ = said(capsys)
+    assert first.startswith("alarm: photo to monet: hues are inverted (val/chroma_cosine -1.00): try a higher model.la")
+
+
+def test_the_cosine_of_chroma_is_what_numpy_says_and_blind_to_light():
+    rng = np.random.default_rng(0)
+    one, other = rng.uniform(-1, 1, (2, 2, 3, 5, 4))
+    matrix = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    expected = []
+    for x, y in zip(one, other, strict=True):
+        u, v = (np.tensordot(matrix, image, 1).ravel() for image in (x, y))
+        expected.append(u @ v / np.sqrt((u @ u) * (v @ v)))
+    assert chroma_cosine(torch.tensor(one), torch.tensor(other)).numpy() == pytest.approx(np.array(expected), abs=1e-5)
+    image = torch.tensor(one)
+    assert chroma_cosine(image, 0.5 * image + 0.3).numpy() == pytest.approx(1, abs=1e-5)
+    grey = image[:, :1].expand(-1, 3, -1, -1)
+    assert chroma_cosine(image, grey).numpy() == pytest.approx(0, abs=1e-2)
 
 
 def test_pictures_that_do_not_follow_the_input_are_noticed_too(folder, capsys):
@@ -219,6 +249,7 @@ def test_what_is_logged_is_measured_on_the_first_images_of_each_domain(folder):
     error, error_jpeg = (-fake - real).abs().mean(), (-shown - real).abs().mean()
     expected = [
         luminance_correlation(real, fake).mean(),
+        chroma_cosine(real, fake).mean(),
         error,
         error_jpeg,
         (error_jpeg - error) / (shown - fake).abs().mean(),
