@@ -156,7 +156,7 @@ class Alarms(Callback):
     def _sums(
         self, trainer: Trainer, pl_module: LightningModule, source: str, pairs: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
-        """Number of images, and over them the sums of both colour scores, both cycle errors, and change by JPEG (6,)."""
+        """Number of images, and sums over them of both colour scores, both cycle errors, and change by JPEG (6,)."""
         gen_ab, gen_ba = pl_module.evaluation_generators  # type: ignore[misc]
         back = gen_ba if source == "a" else gen_ab
         was_training = back.training
