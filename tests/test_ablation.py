@@ -61,7 +61,16 @@ def test_it_trains_scores_and_shows_recipes_and_goes_on_where_it_was_stopped(tmp
     for seed, name in enumerate(("photo_jpg", "monet_jpg")):
         make_images(tmp_path / "data" / name, 5, seed=seed)
     output = tmp_path / "rows.json"
-    options = [f"data={tmp_path / 'data'}", "size=32", "batches=2", "seeds=1", f"output={output}", "workers=1"]
+    options = [
+        f"data={tmp_path / 'data'}",
+        "size=32",
+        "load_size=36",
+        "eval_size=32",
+        "batches=2",
+        "seeds=1",
+        f"output={output}",
+        "workers=1",
+    ]
     options.append(f"runs={tmp_path / 'runs'}")
     ablation.main([*options, "recipes=skip"])
     ablation.main([*options, "recipes=skip;compact"])
