@@ -168,7 +168,7 @@ def test_each_experiment_trains(composed, tmp_path, experiment):
     cfg = composed(f"experiment={experiment}")
     images = [f"data.root={kaggle_images(tmp_path)}", "data.val_a=2", "data.val_b=2"] if "root" in cfg.data else SCENES
     depth = UNET if "num_levels" in cfg.model.generator else RESNET
-    size = ["data.crop_size=20"] if cfg.model.style else []  # which a frozen VGG can take
+    size = ["data.eval_size=16"] if cfg.data.eval_size else []
     train_tiny(composed(f"experiment={experiment}", *TINY, *images, depth, PATCHES, *size))
 
 

@@ -29,6 +29,7 @@ RUN = "outputs/unet_monet/TIME"
 SHRUNK_DATA = [
     "data.load_size=32",
     "data.crop_size=32",
+    "data.eval_size=32",
     "data.num_workers=0",
     "data.val_a=2",
     "data.val_b=2",
