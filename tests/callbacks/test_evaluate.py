@@ -275,7 +275,7 @@ def test_two_processes_find_the_scores_of_one(tmp_path):
 
     one = run("one", "trainer=cpu")
     two = run("two", "trainer=ddp", "trainer.accelerator=cpu")
-    assert len(one) == 2 * (10 + 8) + 2  # two validations, both ways, alarms' too, and two checkpoints on all images
+    assert len(one) == 2 * (10 + 10) + 2  # two validations, both ways, alarms' too, and two checkpoints on all images
     assert two == pytest.approx(one, rel=1e-4)
 
 
