@@ -615,7 +615,7 @@ def downloaded(browser, name: str) -> bytes:
     """What the button gives."""
     element(browser, "#download").click()
     path = Path(browser.downloads) / name
-    wait_for(path.exists)
+    wait_for(lambda: path.is_file() and path.stat().st_size > 0)  # the name is reserved by an empty file
     data = path.read_bytes()
     path.unlink()
     return data
