@@ -11,7 +11,6 @@ and a picture of the same five held-out photos under each recipe.
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import subprocess
@@ -199,14 +198,14 @@ def untouched(budget: Budget) -> dict[str, Any]:
     network = EfficientNetLite0Features()
     _, photos = split(domains.train_a, HELD_OUT["a"], 0, "val_a")
 
-    def images(source: Any) -> Iterator[torch.Tensor]:
-        for index in range(len(source)):
+    def images(source: Any, count: int) -> Iterator[torch.Tensor]:
+        for index in range(count):
             yield torch.from_numpy(shrink(source.load(index), 0)).permute(2, 0, 1)[None]  # (1, 3, H, W) uint8
 
     with torch.no_grad():
-        some = itertools.islice(images(photos), TRANSLATED)
-        fake = extract(map(jpeg_round_trip, some), network, min(TRANSLATED, len(photos)), UNTOUCHED)
-        real = extract(images(domains.train_b), network, len(domains.train_b), "real paintings")
+        translated, real_ones = min(TRANSLATED, len(photos)), len(domains.train_b)
+        fake = extract(map(jpeg_round_trip, images(photos, translated)), network, translated, UNTOUCHED)
+        real = extract(images(domains.train_b, real_ones), network, real_ones, "real paintings")
         found = score(fake, real, [MIFID_EPS])
     scores = {"kid": found.kid, "mifid": found.mifid[MIFID_EPS], "fid": found.fid, "luminance_correlation": 1.0}
     return {"recipe": UNTOUCHED, "seed": 0, **scores, "seconds": 0.0}
@@ -333,7 +332,8 @@ def main(arguments: list[str]) -> None:
 def folder_of(runs: Path, budget: Budget, recipe: str, seed: int) -> Path:
     """Where a run lies, by all that decides how it ends."""
     name = f"{recipe}_{seed}".replace(", ", "_").replace(" ", "_")
-    return (runs / f"size{budget.size}_batches{budget.batches}x{budget.batch_size}" / name).resolve()
+    pictures = f"{budget.data.name}_{budget.size}_of_{budget.load_size}_judged_at_{budget.eval_size}"
+    return (runs / f"{pictures}_batches{budget.batches}x{budget.batch_size}_{budget.device}" / name).resolve()
 
 
 if __name__ == "__main__":

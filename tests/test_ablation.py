@@ -10,7 +10,7 @@ from conftest import make_images
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from benchmarks import ablation
+from benchmarks import ablation, results
 from monet_cyclegan.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +47,32 @@ def test_rows_of_another_protocol_are_not_mixed_in(tmp_path: Path):
     assert ablation.load_rows(path, {"size": 64}) == [{"seed": 0}]
     with pytest.raises(UserError, match=r"rows\.json was measured under another protocol, {'size': 64}: give output="):
         ablation.load_rows(path, {"size": 128})
+
+
+def test_runs_under_other_budgets_do_not_share_a_folder(tmp_path: Path):
+    """A run goes on with whatever lies in its folder."""
+    budget = ablation.Budget(tmp_path, 64, 256, 256, 800, 4, "cpu")
+    others = {"data": tmp_path / "other", "device": "cuda"}
+    others |= dict.fromkeys(("size", "load_size", "eval_size", "batches", "batch_size"), 128)
+    assert others.keys() == {*ablation.Budget._fields}
+    budgets = [budget, *(budget._replace(**{name: value}) for name, value in others.items())]
+    assert len({ablation.folder_of(tmp_path, one, "skip", 0) for one in budgets}) == len(budgets)
+
+
+def test_the_readme_and_the_experiments_say_what_was_measured():
+    rows = json.loads((results.FOLDER / "ablation.json").read_text(encoding="utf-8"))["rows"]
+    measured = {text.partition(" (")[0]: line.split(", ") for text, line in ablation.table(rows)}
+    readme = (ablation.ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    for recipe, scores in measured.items():
+        (row,) = (line for line in readme if line.startswith(f"| {recipe} |"))
+        for score in scores[:2]:  # KID and MiFID
+            assert f"| {score.partition(' ')[2]} |" in row
+    recipes = {"small_data_monet": "skip, light", "compact_monet": "compact, light", "uvcgan_monet": "UVCGAN"}
+    for experiment, recipe in recipes.items():
+        text = (ablation.ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
+        comment = " ".join(line.lstrip("# ") for line in text.splitlines()[1:4])
+        assert f'"{recipe}"' in comment
+        assert measured[recipe][0] in comment
 
 
 def test_an_unknown_recipe_is_refused_with_the_choices():

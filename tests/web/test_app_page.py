@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
-from browser import DESKTOP, PHONE, open_browser  # noqa: F401
+from browser import DESKTOP, PHONE, arrived, open_browser  # noqa: F401
 from conftest import tiny_checkpoint
 from PIL import Image
 
@@ -615,7 +615,7 @@ def downloaded(browser, name: str) -> bytes:
     """What the button gives."""
     element(browser, "#download").click()
     path = Path(browser.downloads) / name
-    wait_for(lambda: path.is_file() and path.stat().st_size > 0)  # the name is reserved by an empty file
+    wait_for(lambda: arrived(path))
     data = path.read_bytes()
     path.unlink()
     return data

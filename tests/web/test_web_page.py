@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import DESKTOP, PHONE, open_browser  # noqa: F401
+from browser import DESKTOP, PHONE, arrived, open_browser  # noqa: F401
 from conftest import tiny_checkpoint
 from PIL import ExifTags, Image
 
@@ -147,21 +147,13 @@ class Visitor:
             old.unlink()
         self.element(button).click()  # by the driver, since browsers ask before a script saves a second file
         end = time.monotonic() + PATIENCE
-        # The browser reserves the name by an empty file, which the whole one replaces.
-        while not (found := [path for path in folder.iterdir() if path.suffix in (".png", ".jpg") and is_whole(path)]):
+        while not (found := [path for path in folder.iterdir() if path.suffix in (".png", ".jpg") and arrived(path)]):
             assert time.monotonic() < end, "nothing was downloaded"
             time.sleep(0.02)
         return found[0]
 
     def errors(self) -> list[str]:
         return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
-
-
-def is_whole(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except FileNotFoundError:  # it is being replaced
-        return False
 
 
 @pytest.fixture(scope="module")
