@@ -147,6 +147,7 @@ class CycleGAN(LightningModule):
         lambda_identity: weight of the identity loss, absolute: the paper's 0.5 times 10 is 5.
         lambda_consistency: weight of the consistency loss of an image and its translation, both made smaller.
         consistency_factor: how many times smaller.
+        consistency_squared: whether it is the mean of squared differences; else of absolute ones.
         perceptual: makes the perceptual distance; called if its weight isn't 0; None for none.
         lambda_perceptual: weight of the perceptual distance of an image and its translation.
         style: makes the distance of textures; called if its weight isn't 0; None for none.
@@ -181,6 +182,7 @@ class CycleGAN(LightningModule):
         lambda_identity: float = 5.0,
         lambda_consistency: float = 0.0,
         consistency_factor: int = 8,
+        consistency_squared: bool = False,
         perceptual: Callable[[], PerceptualDistance] | None = None,
         lambda_perceptual: float = 0.0,
         style: Callable[[], StyleDistance] | None = None,
@@ -229,6 +231,7 @@ class CycleGAN(LightningModule):
         self.schedule = schedule
         self.lambda_adv, self.lambda_cycle, self.lambda_identity = lambda_adv, lambda_cycle, lambda_identity
         self.lambda_consistency, self.consistency_factor = lambda_consistency, consistency_factor
+        self.consistency_squared = consistency_squared
         self.lambda_perceptual, self.lambda_style = lambda_perceptual, lambda_style
         self.identity_schedule = identity_schedule
         self.cycle_noise = cycle_noise
@@ -351,7 +354,8 @@ class CycleGAN(LightningModule):
             if self.lambda_identity > 0:
                 terms[f"identity_{name}"] = self.lambda_identity * identity_loss(images[f"idt_{name}"], real)
             if self.lambda_consistency > 0:
-                loss = consistency_loss(images[f"fake_{name}"], sources[name], self.consistency_factor)
+                pair, squared = (images[f"fake_{name}"], sources[name]), self.consistency_squared
+                loss = consistency_loss(*pair, self.consistency_factor, squared=squared)
                 terms[f"consistency_{name}"] = self.lambda_consistency * loss
         return terms
 

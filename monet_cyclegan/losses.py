@@ -196,9 +196,11 @@ def identity_loss(idt: Tensor, real: Tensor) -> Tensor:
     return F.l1_loss(idt, real)
 
 
-def consistency_loss(fake: Tensor, real: Tensor, factor: int) -> Tensor:
+def consistency_loss(fake: Tensor, real: Tensor, factor: int, *, squared: bool = False) -> Tensor:
     """Mean absolute difference of translation and image, both ``factor`` times smaller (UVCGANv2, arXiv:2303.16280).
 
-    Colours and light of large parts stay where they were; strokes are free.
+    Colours and light of large parts stay where they were; strokes are free. With ``squared`` the mean of the squares:
+    its gradient vanishes where both are equal, so it lets a generator go that begins there.
     """
-    return F.l1_loss(F.avg_pool2d(fake, factor), F.avg_pool2d(real, factor))
+    distance = F.mse_loss if squared else F.l1_loss
+    return distance(F.avg_pool2d(fake, factor), F.avg_pool2d(real, factor))

@@ -260,6 +260,7 @@ def test_the_pretrain_experiment_trains_what_a_run_can_start_from(composed, tmp_
         ["model/adversarial_loss=two_objectives", "model.discriminator.num_heads=2", RESNET, PATCHES],
         ["model/augment=diff_augment", "model.lambda_consistency=1", "model.cycle_noise=0.1", RESNET, PATCHES],
         ["model/augment=adaptive", RESNET, PATCHES],
+        ["model.lambda_cycle=0", "model.lambda_consistency=1", "model.consistency_squared=true", RESNET, PATCHES],
         ["model/perceptual=vgg", "model.lambda_perceptual=1", "data.crop_size=20", RESNET, PATCHES],
         ["model/style=vgg", "model.lambda_style=1", "data.crop_size=20", RESNET, PATCHES],
         ["model/perceptual=none", "model/style=none", RESNET, PATCHES],

@@ -142,6 +142,11 @@ def test_the_consistency_loss_compares_a_translation_with_its_source():
     expected = 3 * (small(made["fake_b"]) - small(real_a)).abs().mean()
     torch.testing.assert_close(terms["consistency_b"], expected)
 
+    squared = tiny_model(lambda_consistency=3.0, consistency_factor=4, consistency_squared=True)
+    terms = squared.generator_losses(real_a, real_b, made)
+    expected = 3 * (small(made["fake_b"]) - small(real_a)).square().mean()
+    torch.testing.assert_close(terms["consistency_b"], expected)
+
 
 def test_noise_on_translations_reaches_the_way_back_alone():
     model = tiny_model()

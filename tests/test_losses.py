@@ -91,6 +91,15 @@ def test_consistency_sees_light_and_colour_of_large_parts_and_no_strokes() -> No
     half = real.clone()
     half[..., :4] = 1
     assert consistency_loss(half, real, 4).item() == pytest.approx(0.5)
+    assert consistency_loss(strokes + 0.25, real, 4, squared=True).item() == pytest.approx(0.25**2)
+
+
+@pytest.mark.parametrize(("squared", "pull"), [(False, 1.0), (True, 0.0)])
+def test_squared_consistency_does_not_hold_a_generator_at_its_image(squared: bool, pull: float) -> None:
+    fake = torch.full((1, 1, 4, 4), 1e-6, requires_grad=True)
+    consistency_loss(fake, torch.zeros(1, 1, 4, 4), 4, squared=squared).backward()
+    assert fake.grad is not None
+    assert fake.grad.sum().item() == pytest.approx(pull, abs=1e-5)
 
 
 ALL = pytest.mark.parametrize("loss", [LSGANLoss(), VanillaLoss(), HingeLoss(), WassersteinLoss()])
