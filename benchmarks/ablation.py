@@ -77,10 +77,18 @@ _SKIP = (
     "model.lambda_cycle=3",
 )
 _LIGHT = (*_SKIP, "model.lambda_cycle=0.3")
+_SQUARES = (
+    "model.lambda_identity=0",
+    "model.lambda_cycle=0",
+    "model.lambda_consistency=1",
+    "model.consistency_factor=16",
+    "model.consistency_squared=true",
+)
 _HINGE = ("model/adversarial_loss=hinge", "model.discriminator.spectral_norm=true", "model.discriminator.norm=none")
 # What each changes of the baseline: a small ResNet with instance norm, least squares, the paper's weights. Those with
 # "skip" begin with the photo itself, where the cycle loss is 0 and holds them fast: it is an absolute difference, whose
-# gradient is as large beside 0 as anywhere. "light" leaves it a tenth of its weight.
+# gradient is as large beside 0 as anywhere. "light" leaves it a tenth of its weight. "squares" has no cycle loss at all:
+# large parts keep their colours by a squared difference, whose gradient vanishes there.
 RECIPES: dict[str, tuple[str, ...]] = {
     "baseline": (),
     "low identity": ("model.lambda_identity=0.5",),
@@ -127,6 +135,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     ),
     "compact": ("model/generator=compact", "model.lambda_identity=0", "model.lambda_cycle=3"),
     "compact, light": ("model/generator=compact", "model.lambda_identity=0", "model.lambda_cycle=0.3"),
+    "compact, squares": ("model/generator=compact", *_SQUARES),
+    "compact, squares, two layers": ("model/generator=compact", *_SQUARES, "model.discriminator.num_layers=2"),
 }
 
 
