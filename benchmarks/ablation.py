@@ -87,7 +87,7 @@ _SQUARES = (
 _HINGE = ("model/adversarial_loss=hinge", "model.discriminator.spectral_norm=true", "model.discriminator.norm=none")
 # What each changes of the baseline: a small ResNet with instance norm, least squares, the paper's weights. Those with
 # "skip" begin with the photo itself, where the cycle loss is 0 and holds them fast: it is an absolute difference, whose
-# gradient is as large beside 0 as anywhere. "light" leaves it a tenth of its weight. "squares" has no cycle loss at all:
+# gradient is as large beside 0 as anywhere. "light" leaves it a tenth of its weight. "squares" has no cycle loss:
 # large parts keep their colours by a squared difference, whose gradient vanishes there.
 RECIPES: dict[str, tuple[str, ...]] = {
     "baseline": (),
