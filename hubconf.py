@@ -1,4 +1,4 @@
-"""Generators for torch.hub: torch.hub.load("PATH", "generator", source="local", pretrained="monet.safetensors")."""
+"""Generators for torch.hub: torch.hub.load("PATH", "photo_to_monet", source="local"), or "generator" for others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ if TYPE_CHECKING:
 dependencies = ["torch"]  # weights take safetensors, too
 
 
+def photo_to_monet() -> nn.Module:
+    """The generator that comes with the package, in eval mode: see MODEL_CARD.md, and `generator` for what it maps."""
+    return generator("monet", "photo_to_monet")
+
+
+def monet_to_photo() -> nn.Module:
+    """The one of the other way."""
+    return generator("monet", "monet_to_photo")
+
+
 def generator(
     pretrained: str | None = None, direction: str | None = None, network: str = "resnet", **options: Any
 ) -> nn.Module:
@@ -17,7 +27,7 @@ def generator(
 
     Args:
         pretrained: a .safetensors file of `monet_cyclegan.inference.export`, whose network it then is, in eval mode;
-            or its address, https://...#sha256=..., or a name of weights that the package brings.
+            or its address, https://...#sha256=..., or the name of weights that the package brings, "monet".
         direction: such as photo_to_monet, of the file's; by default its first.
         network: without a file, "resnet" or "unet" of random weights,
         options: and their arguments, such as base_channels=32.

@@ -36,6 +36,7 @@ _LONGEST_HEADER = 4 << 20  # bytes; ours take about 100 for each tensor
 _DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _LARGEST = 1 << 48
 PRETRAINED = Path(__file__).parent / "pretrained"  # monet.safetensors there is ckpt=monet
+DEFAULT_WEIGHTS = "monet"  # what translates unless ckpt= says otherwise; MODEL_CARD.md tells of it
 
 
 class Record(NamedTuple):
@@ -51,6 +52,7 @@ class Record(NamedTuple):
         scores: of these very weights, such as {"val/kid": 0.03}.
         scored_on: what these are scores on, such as "on EfficientNet-Lite0 features".
         scored_images: how many were translated for them, held-out ones first.
+        split_seed: which of the images were held out, with their number.
     """
 
     seconds: float = 0.0
@@ -62,6 +64,7 @@ class Record(NamedTuple):
     scores: Mapping[str, float] = MappingProxyType({})
     scored_on: str = ""
     scored_images: int = 0
+    split_seed: int = 0
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -70,7 +73,7 @@ class Record(NamedTuple):
     @classmethod
     def from_plain(cls, found: Any) -> Record:
         """Read what `to_plain` or a checkpoint has; anything else is an empty record, since nothing depends on it."""
-        match found:
+        match {"split_seed": 0, **found} if isinstance(found, dict) else found:  # which older files don't have
             case {
                 "seconds": int() | float() as seconds,
                 "devices": list() | tuple() as devices,
@@ -81,13 +84,14 @@ class Record(NamedTuple):
                 "scores": dict(scores),
                 "scored_on": str(scored_on),
                 "scored_images": int(images),
+                "split_seed": int(seed),
             } if len(devices) <= _MOST_DEVICES and all(
                 isinstance(name, str) and len(name) <= _LONGEST_ITEM and is_number(number)
                 for part in (trained_on, held_out, scores, {"": seconds})
                 for name, number in part.items()
             ):
                 names = tuple(str(device)[:_LONGEST_ITEM] for device in devices)
-                return cls(seconds, names, pairs, crop_size, trained_on, held_out, scores, scored_on, images)
+                return cls(seconds, names, pairs, crop_size, trained_on, held_out, scores, scored_on, images, seed)
         return cls()
 
 

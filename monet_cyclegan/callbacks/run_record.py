@@ -66,6 +66,7 @@ class RunRecord(Callback):
             else {},
             "scored_on": self.scored_on,
             "scored_images": datamodule.count_validated("a"),
+            "split_seed": int(getattr(datamodule, "split_seed", 0)),  # painted data have none
         }
         checkpoint.setdefault(KEY, {})["record"] = record
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from monet_cyclegan.checkpoint import build_generator, directions, load_checkpoint, saved_config
 from monet_cyclegan.data.sources import Domains, Source, find_domains
@@ -20,17 +20,33 @@ from monet_cyclegan.evaluation.image_sets import (
     prepared_batches,
     survey,
 )
+from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.translator import Translator
 from monet_cyclegan.metrics.jpeg import jpeg_round_trip
+from monet_cyclegan.weights import find_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from omegaconf import DictConfig
-    from torch import Tensor
+    from torch import Tensor, nn
 
     Read = Callable[[Sequence[int] | None], Iterator[Tensor]]
+
+
+class Trained(NamedTuple):
+    """What translates, as far as scoring it has to know.
+
+    Attributes:
+        directions: that there are weights for, and which of the two ways each is: {"photo_to_monet": "ab"}.
+        build: makes the generator of a direction; UserError for one that it doesn't have.
+        data: settings of the data that it learnt from, as far as they are known.
+    """
+
+    directions: dict[str, str]
+    build: Callable[[str], nn.Module]
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -85,14 +101,14 @@ def open_translations(cfg: DictConfig, device: torch.device) -> Subjects:
     Raises:
         UserError: an unknown direction, or no data.
     """
-    checkpoint = load_checkpoint(cfg.ckpt)
-    saved = saved_config(checkpoint)["data"]
-    direction = cfg.direction or next(iter(directions(checkpoint)))
-    translator = Translator(build_generator(checkpoint, direction), device)
-    a_to_b = directions(checkpoint)[direction] == "ab"
+    trained = _open_trained(str(cfg.ckpt))
+    saved = trained.data
+    direction = cfg.direction or next(iter(trained.directions))
+    translator = Translator(trained.build(direction), device)
+    a_to_b = trained.directions[direction] == "ab"
     domains = _find_domains(cfg, saved)
     photos, real_source = (0, 1) if a_to_b else (1, 0)
-    translated = _held_out(domains, photos, saved) if cfg.held_out else _everything(domains, photos)
+    translated = _held_out(domains, photos, saved, f"ckpt={cfg.ckpt}") if cfg.held_out else _everything(domains, photos)
     images = survey("data", translated, cfg.limit, cfg.seed)
     real = survey("data", _everything(domains, real_source))
     preparation = Preparation(cfg.size, jpeg=False)
@@ -115,6 +131,21 @@ def open_translations(cfg: DictConfig, device: torch.device) -> Subjects:
         untouched=False,
         skipped=(*images.skipped, *real.skipped),
     )
+
+
+def _open_trained(name: str) -> Trained:
+    """A checkpoint; or weights that were handed on, whose record says how many images of each domain were held out."""
+    path = find_weights(name)
+    if path.suffix.lower() not in (".safetensors", ".onnx"):
+        checkpoint = load_checkpoint(path)
+        return Trained(directions(checkpoint), partial(build_generator, checkpoint), saved_config(checkpoint)["data"])
+    model = open_model(name)
+    description = model.description
+    record = description.record
+    name_of_a = next(iter(record.trained_on), description.directions[0].partition("_to_")[0])
+    ways = {known: "ab" if known.startswith(f"{name_of_a}_to_") else "ba" for known in description.directions}
+    counts = dict(zip(("val_a", "val_b"), record.held_out.values(), strict=False))
+    return Trained(ways, model.build, {**counts, "split_seed": record.split_seed})
 
 
 def _find_domains(cfg: DictConfig, saved: dict[str, Any]) -> Domains:
@@ -143,7 +174,7 @@ def _everything(domains: Domains, index: int) -> Source:
     return train if test is None else Joined(train, test)
 
 
-def _held_out(domains: Domains, index: int, saved: dict[str, Any]) -> Source:
+def _held_out(domains: Domains, index: int, saved: dict[str, Any], name: str) -> Source:
     train, test = domains[index], domains[index + 2]
     assert train is not None
     key = ("val_a", "val_b")[index]
@@ -151,5 +182,5 @@ def _held_out(domains: Domains, index: int, saved: dict[str, Any]) -> Source:
     if test is not None:
         return test
     if not isinstance(count, int | float) or not isinstance(seed, int):
-        raise UserError(f"the checkpoint doesn't say what it held out: data.{key}={count}, data.split_seed={seed}")
+        raise UserError(f"{name} doesn't say what it held out: data.{key}={count}, data.split_seed={seed}")
     return split(train, count, seed, f"data.{key}")[1]

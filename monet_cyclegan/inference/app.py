@@ -1,6 +1,6 @@
 """A page where a picture is dropped and comes back painted: python -m monet_cyclegan.inference.app ckpt=best.ckpt.
 
-ckpt            checkpoint that train.py wrote, or weights that an export wrote: .safetensors, .onnx
+ckpt            the package's own weights, a checkpoint of train.py, or .safetensors or .onnx of an export (monet)
 direction       the first one that the page offers; by default the first of the checkpoint's own two
 title           of the page; by default the direction's
 samples         a folder whose first pictures the page offers
@@ -41,12 +41,13 @@ from monet_cyclegan.inference.hardware import pick_device, pick_precision, pick_
 from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.one_picture import Painter, Recent
 from monet_cyclegan.pictures import MAX_PIXELS
+from monet_cyclegan.weights import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 DEFAULTS = {
-    "ckpt": "",
+    "ckpt": DEFAULT_WEIGHTS,
     "direction": "",
     "title": "",
     "samples": "",

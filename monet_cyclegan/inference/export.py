@@ -1,6 +1,7 @@
 """Hand a generator on: python -m monet_cyclegan.inference.export ckpt=best.ckpt format=onnx output=monet.onnx.
 
-ckpt       checkpoint that train.py wrote, or .safetensors: a file, or https://...#sha256=...
+ckpt       the package's own weights, a checkpoint that train.py wrote, or .safetensors: a file, or
+           https://...#sha256=... (monet)
 format     onnx, for other programs; safetensors, the weights alone; torch, a torch.export program for other runtimes;
            hub, a folder for a hub of models or of pages; web, a folder with a page that translates in the browser
 output     the file or folder; for onnx and torch both directions are two files: monet_photo_to_monet.onnx
@@ -23,7 +24,7 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.models import open_model
 from monet_cyclegan.inference.portable import export_program
 from monet_cyclegan.pictures import READABLE_SUFFIXES
-from monet_cyclegan.weights import save_weights
+from monet_cyclegan.weights import DEFAULT_WEIGHTS, save_weights
 from monet_cyclegan.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from monet_cyclegan.weights import Description
 
 DEFAULTS = {
-    "ckpt": "",
+    "ckpt": DEFAULT_WEIGHTS,
     "format": "",
     "output": "",
     "direction": "",

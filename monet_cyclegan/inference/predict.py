@@ -27,6 +27,7 @@ from monet_cyclegan.inference.video import DEFAULT_SMOOTHING, VIDEO_SUFFIXES, tr
 from monet_cyclegan.pictures import READABLE_SUFFIXES, decode_picture
 from monet_cyclegan.progress import progress
 from monet_cyclegan.untrusted.bounded import home_expanded, kind
+from monet_cyclegan.weights import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,15 +36,15 @@ if TYPE_CHECKING:
 
     from monet_cyclegan.inference.inputs import Job
 
-USAGE = """Translate pictures with a trained checkpoint.
+USAGE = """Translate pictures with the weights that come with the package, or with a trained checkpoint.
 
-  python predict.py ckpt=best.ckpt input=photo.jpg output=painting.png
+  python predict.py ckpt=monet input=photo.jpg output=painting.png
   python predict.py ckpt=best.ckpt input=photos output=paintings grid=true
   python predict.py ckpt=best.ckpt input=photo_jpg output=images.zip
   python predict.py ckpt=best.ckpt input=clip.mp4 output=painted.mp4
 
-ckpt          checkpoint that train.py wrote, or weights that an export wrote: .safetensors, .onnx, also at an address,
-              https://host/model.safetensors#sha256=...
+ckpt          the package's own weights, monet; a checkpoint that train.py wrote; or weights that an export wrote:
+              .safetensors, .onnx, also at an address, https://host/model.safetensors#sha256=... (monet)
 input         a picture, a folder with all that lie in it, a zip, a pattern such as 'photos/**/*.jpg', or a video
 output        a file, a folder or a zip; names and formats stay, but GIFs become PNGs and HEICs JPEGs.
               images.zip is the competition's: a flat list of JPEGs
@@ -62,7 +63,7 @@ devices       how many of them share the work, auto for all (1)
 precision     auto, 32-true, or bf16-mixed, which is faster where hardware multiplies it, and off by less than a level
 batch         pictures of one size that are translated together; auto is 1 on a CPU and 32 elsewhere"""
 DEFAULTS = {
-    "ckpt": "",
+    "ckpt": DEFAULT_WEIGHTS,
     "input": "",
     "output": "",
     "direction": "",
@@ -106,7 +107,7 @@ def predict(arguments: Sequence[str]) -> None:
     options = parse_key_values(arguments, DEFAULTS)
     for key in ("ckpt", "input", "output"):
         if not options[key]:
-            raise UserError(f"{key}= is missing: python predict.py ckpt=best.ckpt input=photo.jpg output=painting.png")
+            raise UserError(f"{key}= is missing: python predict.py ckpt=monet input=photo.jpg output=painting.png")
     source, target = options["input"], home_expanded(options["output"])
     if Path(source).suffix.lower() in VIDEO_SUFFIXES:
         predict_video(options, home_expanded(source), target)

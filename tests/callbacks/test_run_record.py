@@ -35,6 +35,7 @@ def test_a_checkpoint_says_what_it_cost_and_of_which_images(tmp_path):
     assert (found["batches"], found["pairs"], found["crop_size"]) == (10, 10, 16)
     assert (found["trained_on"], found["held_out"]) == ({"photo": 5, "monet": 3}, {"photo": 2, "monet": 2})
     assert found["scored_images"] == 2
+    assert found["split_seed"] == 0
     assert len(found["devices"]) == 1
     assert Record.from_plain(found).trained_on == {"photo": 5, "monet": 3}
 
@@ -69,7 +70,9 @@ def test_a_resumed_run_goes_on_counting(tmp_path):
 
 
 def test_a_record_survives_json_and_what_is_none_is_empty():
-    full = Record(1.5, ("cpu",), 10, 16, {"photo": 5}, {"photo": 2}, {"val/kid": 0.5}, "on x", 2)
+    full = Record(1.5, ("cpu",), 10, 16, {"photo": 5}, {"photo": 2}, {"val/kid": 0.5}, "on x", 2, 7)
     assert Record.from_plain(full.to_plain()) == full
+    older = {name: value for name, value in full.to_plain().items() if name != "split_seed"}
+    assert Record.from_plain(older) == full._replace(split_seed=0)
     for stranger in (None, [], {"seconds": "1"}, {**full.to_plain(), "scores": {"val/kid": "<script>"}}):
         assert Record.from_plain(stranger) == Record()

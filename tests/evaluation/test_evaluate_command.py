@@ -33,11 +33,13 @@ from monet_cyclegan.evaluation.evaluate import evaluate, is_like_kaggle, mode
 from monet_cyclegan.evaluation.scores import score
 from monet_cyclegan.evaluation.subjects import open_folders
 from monet_cyclegan.images import read_image
+from monet_cyclegan.inference.export import export
 from monet_cyclegan.inference.predict import predict
 from monet_cyclegan.inference.translator import Translator
 from monet_cyclegan.launch import in_job, launch
 from monet_cyclegan.metrics.features import EfficientNetLite0Features, FeatureExtractor
 from monet_cyclegan.metrics.jpeg import jpeg_round_trip
+from monet_cyclegan.weights import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -714,6 +716,23 @@ def test_a_checkpoint_can_translate_other_data(scores):
     assert scores("ckpt=x.ckpt")["num_fake"] == 7
 
 
+@pytest.mark.parametrize("direction", ["photo_to_monet", "monet_to_photo"])
+def test_weights_that_were_handed_on_are_scored_as_their_checkpoint_is(scores, direction):
+    competition()
+    whole = torch.load(checkpoint("x.ckpt", **TRAINED), weights_only=True)
+    counts = {"trained_on": {"photo": 3, "monet": 3}, "held_out": {"photo": 4, "monet": 3}, "split_seed": 3}
+    whole[CHECKPOINT_KEY]["record"] = {**Record().to_plain(), **counts}
+    torch.save(whole, "x.ckpt")
+    export(["ckpt=x.ckpt", "format=safetensors", "output=x.safetensors", "direction=both"])
+    export(["ckpt=x.ckpt", "format=safetensors", "output=one.safetensors", f"direction={direction}"])
+    for held_out in ("true", "false"):
+        expected = scores("ckpt=x.ckpt", f"direction={direction}", f"held_out={held_out}")
+        ignored = {"date": "", "fake": ""}
+        arguments = ["data.root=data", f"held_out={held_out}"]
+        for ckpt in (["ckpt=x.safetensors", f"direction={direction}"], ["ckpt=one.safetensors"]):
+            assert {**scores(*ckpt, *arguments), **ignored} == {**expected, **ignored}
+
+
 def classic(root: str) -> Path:
     """CycleGAN's own layout, whose A are paintings: 6 and 3 held out, and 5 photos and 4 held out."""
     for seed, (name, count) in enumerate({"trainA": 6, "testA": 3, "trainB": 5, "testB": 4}.items()):
@@ -804,19 +823,27 @@ def test_translations_by_the_standard_features_are_scored_as_the_competition_doe
         ("ckpt=s.ckpt held_out=true", r"ckpt=s.ckpt was trained on no files: .*"),
         (
             "ckpt=s.ckpt data.root=data held_out=true",
-            "the checkpoint doesn't say what it held out: data.val_a=None, data.split_seed=None",
+            "ckpt=s.ckpt doesn't say what it held out: data.val_a=None, data.split_seed=None",
         ),
+        ("ckpt=y.safetensors", r"ckpt=y.safetensors was trained on no files: .*"),
+        (
+            "ckpt=y.safetensors data.root=data held_out=true",
+            "ckpt=y.safetensors doesn't say what it held out: data.val_a=None, data.split_seed=0",
+        ),
+        ("ckpt=manet data.root=data", "no checkpoint at manet; the package's own weights are monet"),
         ("ckpt=x.ckpt direction=up", "direction=up is not one of .*: choose photo_to_monet or monet_to_photo"),
         ("ckpt=x.ckpt data.root=nowhere", r"nowhere does not exist: .*"),
         ("ckpt=x.ckpt data.a=nowhere data.b=data", "nowhere: no such folder"),
         ("ckpt=x.ckpt data.a=one data.b=data/photo_jpg", "data=one holds 1 readable image: scores need 2 or more"),
     ],
 )
-def test_a_mistake_with_a_checkpoint_is_answered_in_one_line(command, arguments, line):
+def test_a_mistake_with_a_checkpoint_is_answered_in_one_line(command, capfd, arguments, line):
     competition()
     put("one", ["1.jpg"])
     checkpoint("x.ckpt", **TRAINED)
     checkpoint("s.ckpt", count_a=3, count_b=3, size=32, val_count=2)  # data=synthetic
+    export(["ckpt=x.ckpt", "format=safetensors", "output=y.safetensors"])  # of before there were records
+    capfd.readouterr()
     ended = command(*arguments.split())
     assert (ended.status, ended.out) == (2, "")
     assert re.fullmatch(f"error: {line}\n", ended.err), ended.err

@@ -106,7 +106,7 @@ def test_help_is_the_modules_text(capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ("", r"^ckpt= is missing: python -m monet_cyclegan\.inference\.app ckpt="),
+        ("ckpt=", r"^ckpt= is missing: python -m monet_cyclegan\.inference\.app ckpt="),
         ("ckp=x", r"^unknown key 'ckp', did you mean 'ckpt'\?"),
         ("share=true", r"^unknown key 'share'"),
         ("ckpt=x port=high", r"^port=high is neither auto nor a number from 1 to 65535$"),

@@ -221,7 +221,7 @@ def test_networks_still_check_sizes_after_an_export():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ("format=onnx output=x.onnx", r"^ckpt= is missing"),
+        ("ckpt= format=onnx output=x.onnx", r"^ckpt= is missing"),
         ("ckpt={ckpt} output=x.onnx", r"^format= is missing"),
         ("ckpt={ckpt} format=pb output=x.pb", r"^format=pb is not known: choose onnx, safetensors, torch, hub, web$"),
         ("ckpt={ckpt} format=onnx output=x.pb", r"^output=x\.pb is no \.onnx file, which format=onnx makes$"),

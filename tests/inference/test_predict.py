@@ -131,7 +131,7 @@ def test_a_single_bad_file_is_one_line(ckpt, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ("", r"^ckpt= is missing: python predict\.py ckpt="),
+        ("ckpt=", r"^ckpt= is missing: python predict\.py ckpt="),
         ("ckpt={ckpt} output=x", r"^input= is missing"),
         ("ckpt={ckpt} input={tmp}/a.png", r"^output= is missing"),
         ("ckp=x", r"^unknown key 'ckp', did you mean 'ckpt'\?"),
