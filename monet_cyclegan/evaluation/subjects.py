@@ -108,9 +108,13 @@ def open_translations(cfg: DictConfig, device: torch.device) -> Subjects:
     a_to_b = trained.directions[direction] == "ab"
     domains = _find_domains(cfg, saved)
     photos, real_source = (0, 1) if a_to_b else (1, 0)
-    translated = _held_out(domains, photos, saved, f"ckpt={cfg.ckpt}") if cfg.held_out else _everything(domains, photos)
+
+    def choose(index: int, held_out: bool) -> Source:
+        return _held_out(domains, index, saved, f"ckpt={cfg.ckpt}") if held_out else _everything(domains, index)
+
+    translated = choose(photos, cfg.held_out)
     images = survey("data", translated, cfg.limit, cfg.seed)
-    real = survey("data", _everything(domains, real_source))
+    real = survey("data", choose(real_source, cfg.real_held_out))
     preparation = Preparation(cfg.size, jpeg=False)
     read_source = partial(prepared_batches, images, preparation, cfg.batch_size)
 

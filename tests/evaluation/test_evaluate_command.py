@@ -274,6 +274,7 @@ def test_weights_that_are_not_there_are_named_with_a_way_out(command, folders, m
         "cache=real/1.png",
         "output=real/1.png/out",
         "held_out=true",  # without a checkpoint
+        "real_held_out=true",
         "direction=photo_to_monet",
         "data.root=real",
     ],
@@ -785,7 +786,7 @@ def test_held_out_images_are_those_that_training_held_out(scores, layout, direct
     )
     data.setup("fit")
     assert data.val_sources is not None
-    held_out = data.val_sources[0 if direction == "photo_to_monet" else 1]
+    held_out, real = data.val_sources if direction == "photo_to_monet" else data.val_sources[::-1]
     found = scores("ckpt=x.ckpt", f"direction={direction}", "held_out=true", "jpeg=false", "images=kept")
     assert found["num_fake"] == len(held_out)
     assert "on held-out images of" in found["fake"]
@@ -795,6 +796,10 @@ def test_held_out_images_are_those_that_training_held_out(scores, layout, direct
     assert len(expected) == len(held_out)
     assert pixels_of_kept("fake") == expected
     assert found["num_real"] == {"photo_jpg": 7, "monet_jpg": 6}.get(Path(found["real"]).name, 9)
+
+    scores("ckpt=x.ckpt", f"direction={direction}", "held_out=true", "real_held_out=true", "images=kept_too")
+    expected = {eval_transform(SIDE)(real.load(i), 0).tobytes() for i in range(len(real))}
+    assert {read_image(path).tobytes() for path in Path("kept_too/real").iterdir()} == expected
 
 
 def test_translations_are_shown_beside_their_sources(scores):
