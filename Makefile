@@ -24,11 +24,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## train for a few minutes on pictures that the project paints itself, then translate some
+demo: $(READY)  ## train for a few minutes on pictures that the project paints itself, then paint photos with the package's weights
 	$(BIN)/python train.py experiment=demo hydra.run.dir=outputs/demo
 	$(BIN)/python -m monet_cyclegan.data.synthetic output=outputs/demo/photos count=6 size=128
 	$(BIN)/python predict.py ckpt=outputs/demo/checkpoints/best.ckpt input=outputs/demo/photos \
 	  output=outputs/demo/paintings grid=outputs/demo/before_after.png
+	$(BIN)/python predict.py ckpt=monet input=docs/photos output=outputs/demo/monets grid=outputs/demo/monets.png
 
 test: $(READY)  ## run all tests but those in a browser
 	$(BIN)/python -m pytest --ignore tests/web -n 2 --dist worksteal

@@ -72,8 +72,8 @@ def command_line(monkeypatch, tmp_path, capfd):
         (
             "experiment=dem",
             "there is no experiment=dem, did you mean demo? "
-            "(choices: compact_monet, demo, demo_search, distill, finetune, kaggle_5h, pretrain, resnet_monet, "
-            "small_data_monet, unet_monet, uvcgan_monet)",
+            "(choices: compact_monet, demo, demo_search, distill, finetune, kaggle_5h, pretrain, release_monet, "
+            "resnet_monet, small_data_monet, unet_monet, uvcgan_monet)",
         ),
         (
             "model/generator=xyz",

@@ -14,6 +14,7 @@ import torch
 
 from monet_cyclegan.callbacks.alarms import chroma_cosine, luminance_correlation
 from monet_cyclegan.images import read_image, to_float
+from monet_cyclegan.inference import app
 from monet_cyclegan.inference.export import export
 from monet_cyclegan.inference.predict import predict
 from monet_cyclegan.inference.translator import Translator
@@ -79,6 +80,11 @@ def test_an_export_hands_them_on_unless_told_otherwise(tmp_path: Path):
     assert after.directions == before.directions
     assert after.licence == before.licence
     assert after.record == before.record
+
+
+def test_the_page_of_ones_own_machine_paints_with_them_unless_told_otherwise():
+    _, directions = app.open_painter({**app.DEFAULTS, "device": "cpu"}, app.Stop())
+    assert directions == ("photo_to_monet", "monet_to_photo")
 
 
 @pytest.mark.parametrize("direction", ["photo_to_monet", "monet_to_photo"])

@@ -13,7 +13,7 @@ from monet_cyclegan.images import image_grid, to_float
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MOST_PAIRS = 6
+MOST_PAIRS = 8
 _SIDE = 256
 _ALONE_SIDE = 1024
 
