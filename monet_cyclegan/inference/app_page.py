@@ -16,7 +16,7 @@ from monet_cyclegan.errors import UserError
 from monet_cyclegan.inference.app_doors import KEPT, Guard
 from monet_cyclegan.inference.app_look import CSS, FAVICON, THEME
 from monet_cyclegan.inference.app_studio import SIZES, VISITORS, Choices, Shown, title_of, write_sample
-from monet_cyclegan.inference.controls import COLORS
+from monet_cyclegan.inference.controls import COLORS, MOST_STRENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,7 +181,7 @@ def _choices(settings: Settings) -> list[gr.components.Component]:
             visible=len(settings.directions) > 1,
             elem_id="direction",
         ),
-        gr.Slider(0, 1, 1, step=0.05, label="Strength", buttons=[], elem_id="strength"),
+        gr.Slider(0, MOST_STRENGTH, 1, step=0.05, label="Strength", buttons=[], elem_id="strength"),
         gr.Radio([(f"of the {name}", name) for name in COLORS], value=COLORS[0], label="Colours", elem_id="color"),
         gr.Radio(
             [(name or "Its own", name) for name in SIZES],

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 COLORS = ("painting", "photo")
+MOST_STRENGTH = 2
 
 
 class Look(NamedTuple):
     """How a picture is shown to the network, and how much of the painting is kept.
 
     Attributes:
-        strength: from 0, the photo, to 1, the painting.
+        strength: from 0, the photo, over 1, the painting, to 2, which exaggerates what the painting changed.
         color: "painting"; or "photo": its chroma under the painting's luminance (Gatys et al. 2016, arXiv:1606.05897).
         working_size: shorter side in pixels at which it is translated, None for its own; the smaller, the broader the
             strokes.
@@ -57,7 +58,7 @@ def parse_look(options: Mapping[str, str]) -> Look:
     Raises:
         UserError: a value that can't be.
     """
-    strength = parse_share("strength", options["strength"])
+    strength = _parse_number("strength", options["strength"], MOST_STRENGTH)
     if options["color"] not in COLORS:
         raise UserError(f"color={options['color']} is not known: choose {' or '.join(COLORS)}")
     size = options["working_size"]
@@ -68,12 +69,16 @@ def parse_look(options: Mapping[str, str]) -> Look:
 
 def parse_share(key: str, text: str) -> float:
     """Read a number from 0 to 1; UserError for anything else."""
+    return _parse_number(key, text, 1)
+
+
+def _parse_number(key: str, text: str, most: int) -> float:
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= 1:
-        raise UserError(f"{key}={text} is not a number from 0 to 1")
+    if not 0 <= number <= most:
+        raise UserError(f"{key}={text} is not a number from 0 to {most}")
     return number
 
 

@@ -49,7 +49,7 @@ input         a picture, a folder with all that lie in it, a zip, a pattern such
 output        a file, a folder or a zip; names and formats stay, but GIFs become PNGs and HEICs JPEGs.
               images.zip is the competition's: a flat list of JPEGs
 direction     photo_to_monet or monet_to_photo; by default the first of the checkpoint's own two
-strength      from 0, the photo, to 1, the painting (1)
+strength      from 0, the photo, over 1, the painting, to 2, which exaggerates it (1)
 color         painting; or photo, which keeps the photo's colours under the painting's brushwork (painting)
 working_size  shorter side in pixels at which pictures are translated; a smaller one makes broader strokes (their own)
 format        of all output files: jpg, png, webp, tif or bmp (as they are)

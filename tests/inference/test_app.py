@@ -568,7 +568,7 @@ def test_a_large_picture_is_first_painted_smaller(studio, monkeypatch):
     [
         (choices(direction="a_to_b"), "^direction=a_to_b is not known: choose photo_to_monet or b_to_a$"),
         (choices(direction={"path": "/etc/passwd"}), "^direction="),
-        (choices(strength=2), "^strength=2 is not a number from 0 to 1$"),
+        (choices(strength=3), "^strength=3 is not a number from 0 to 2$"),
         (choices(strength="<b>"), "^strength=<b>"),
         (choices(color="red"), "^color=red is not known"),
         (choices(color=["painting"]), "^color="),

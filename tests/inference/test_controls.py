@@ -20,11 +20,12 @@ def test_a_plain_look_shows_and_gives_what_it_got():
     assert Look().finished(photo, painting) is painting
 
 
-@pytest.mark.parametrize("strength", [0, 0.3, 0.5, 1])
-def test_strength_mixes_photo_and_painting(strength):
+@pytest.mark.parametrize("strength", [0, 0.3, 0.5, 1, 1.6, 2])
+def test_strength_mixes_photo_and_painting_and_exaggerates_it(strength):
     photo, painting = noise(20, 30), noise(20, 30, 1)
     mixed = Look(strength=strength).finished(photo, painting)
-    assert np.abs(mixed - ((1 - strength) * photo + strength * painting.astype(float))).max() <= 1
+    expected = (1 - strength) * photo + strength * painting.astype(float)
+    assert np.abs(mixed - expected.clip(0, 255)).max() <= 1
 
 
 def test_the_photos_colours_stay_under_the_paintings_luminance():

@@ -154,7 +154,7 @@ def test_a_single_bad_file_is_one_line(ckpt, tmp_path, capsys):
         ),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png batch=0", r"^batch=0 is neither auto nor a number from 1"),
         ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.zip", r"^output=\S+b\.zip holds many pictures: give a folder"),
-        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png strength=2", r"^strength=2 is not a number from 0 to 1$"),
+        ("ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png strength=3", r"^strength=3 is not a number from 0 to 2$"),
         (
             "ckpt={ckpt} input={tmp}/a.png output={tmp}/b.png strength=nan",
             r"^strength=nan is not a number from 0",

@@ -23,7 +23,8 @@ const B_CB = centred(1.772);
  *
  * @param {Uint8ClampedArray} photo whose transparency is kept.
  * @param {Uint8ClampedArray} painting of the same size.
- * @param {{strength: number, colour: "painting" | "photo"}} look strength from 0, the photo, to 1, the painting.
+ * @param {{strength: number, colour: "painting" | "photo"}} look strength from 0, the photo, over 1, the painting,
+ *   to 2, which exaggerates it.
  * @param {Uint8ClampedArray} target takes the result.
  */
 export function finish(photo, painting, { strength, colour }, target) {
@@ -32,7 +33,7 @@ export function finish(photo, painting, { strength, colour }, target) {
   } else {
     target.set(painting);
   }
-  if (strength < 1) {
+  if (strength !== 1) {
     blend(photo, target, strength);
   }
   for (let at = 3; at < target.length; at += 4) {
@@ -53,7 +54,7 @@ function recolour(photo, painting, target) {
   }
 }
 
-/** Draw target towards the photo, in single precision and cut off rather than rounded, as Pillow does. */
+/** Draw target towards the photo, or away from it, in single precision and cut off rather than rounded, as Pillow does. */
 function blend(photo, target, strength) {
   const parts = Float32Array.from({ length: 511 }, (_, index) => Math.fround(strength) * (index - 255));
   for (let at = 0; at < target.length; at += 4) {
