@@ -24,7 +24,7 @@ def test_a_plain_look_shows_and_gives_what_it_got():
 def test_strength_mixes_photo_and_painting_and_exaggerates_it(strength):
     photo, painting = noise(20, 30), noise(20, 30, 1)
     mixed = Look(strength=strength).finished(photo, painting)
-    expected = (1 - strength) * photo + strength * painting.astype(float)
+    expected = (1.0 - strength) * photo + strength * painting.astype(float)
     assert np.abs(mixed - expected.clip(0, 255)).max() <= 1
 
 

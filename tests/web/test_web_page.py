@@ -236,7 +236,9 @@ def test_it_paints_what_predict_does_and_says_how(visitor, ckpt, photo):
     assert np.abs(pixels(painted) - predicted(ckpt, photo)).max() <= 1
 
 
-@pytest.mark.parametrize(("strength", "colour"), [(100, "photo"), (50, "painting"), (37, "photo"), (0, "painting"), (163, "painting")])
+@pytest.mark.parametrize(
+    ("strength", "colour"), [(100, "photo"), (50, "painting"), (37, "photo"), (0, "painting"), (163, "painting")]
+)
 def test_strength_and_colours_are_those_of_predict_to_the_level(visitor, photo, strength, colour):
     visitor.paint(photo)
     painted = pixels(visitor.download("png")).astype(np.uint8)
