@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks import data, large_picture, predict, start_up
+from benchmarks import data, large_picture, package_weights, predict, start_up
 from monet_cyclegan.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,6 +52,16 @@ def test_large_pictures_are_compared_with_those_in_one_piece(tmp_path: Path):
     assert len(report["summary"]) == 2
 
 
+def test_the_packages_weights_are_timed_by_whole_commands(tmp_path: Path):
+    report = run(package_weights, tmp_path / "weights.json", "sizes=40x32", "rounds=1")
+    ((what, figure),) = report["summary"]
+    assert what == "ckpt=monet, a photo of 40x32"
+    (spent,) = report["spent"]["40x32"]
+    assert spent["seconds"] > 0.5  # Python and torch are in it
+    assert 0.1 < spent["gigabytes"] < 2
+    assert figure == f"{spent['seconds']:.1f} s, {spent['gigabytes']:.2f} GB"
+
+
 def test_waiting_ends_at_the_line_that_is_waited_for_or_with_the_program(tmp_path: Path):
     mistake = ("train.py", "model.lrr=1")
     assert start_up.seconds(*mistake, folder=str(tmp_path), status=2) > 0
@@ -69,6 +79,9 @@ def test_waiting_ends_at_the_line_that_is_waited_for_or_with_the_program(tmp_pat
         (data, "root=nowhere", "root=nowhere is no folder"),
         (predict, "images=0", "images and repeats must be 1 or more"),
         (predict, "device=abacus", "device=abacus"),
+        (package_weights, "sizes=large", "sizes=large doesn't look like 1024x768"),
+        (package_weights, "sizes=8x8", "each from 16 on"),
+        (package_weights, "rounds=0", "rounds=0 is not 1 or more"),
     ],
 )
 def test_mistakes_are_one_line(module, argument, complaint, monkeypatch, capsys):
