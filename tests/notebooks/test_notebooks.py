@@ -378,11 +378,12 @@ def test_the_colab_notebook_turns_pictures_into_a_zip_of_paintings(
         (stand_in / "drive.py").touch()
         settings["PYTHONPATH"] = str(tmp_path / "libraries")
     else:
-        settings["MONET_PICTURES"] = str(photos)
+        settings |= {"MONET_PICTURES": str(photos), "MONET_CHECKPOINT": "monet"}  # which the bundle's wheel brings
     status, executed, text = execute("colab.ipynb", image, tmp_path, **settings)
     assert status == 0, text[-3000:]
     assert text.count("no network\n") == 2
     assert "\x1b" not in text
+    assert ("checkpoint monet, " in text) != uploaded
     assert pictures(executed) == {"translate": 1}
     assert "2 paintings in " in text
     assert ("downloaded" in text) == uploaded
