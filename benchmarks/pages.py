@@ -1,9 +1,10 @@
 """Seconds from choosing a photo to seeing its painting, on the page of one's own machine and on that in the browser.
 
-python -m benchmarks.pages ckpt=best.ckpt size=512 photos=3
+python -m benchmarks.pages size=512 photos=3
 
-In Chromium without a window, which has to be on the machine with its driver. With the first photo each page loads its
-network, so that is told apart. With screenshots=FOLDER it leaves a picture of each page with a painting.
+With the weights that come with the package, or ckpt=best.ckpt, and the photos in docs/photos. In Chromium without a
+window, which has to be on the machine with its driver. With the first photo each page loads its network, so that is
+told apart. With screenshots=FOLDER it leaves a picture of each page with a painting.
 """
 
 from __future__ import annotations
@@ -22,17 +23,21 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image, ImageOps
+
 from benchmarks.results import DEFAULT_OUTPUT, write
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
-from monet_cyclegan.data.synthetic import render_photo
 from monet_cyclegan.errors import UserError
-from monet_cyclegan.images import write_image
+from monet_cyclegan.images import read_image, write_image
 from monet_cyclegan.inference.export import export
+from monet_cyclegan.weights import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEFAULTS = {"ckpt": "", "size": 512, "photos": 3, "first_scene": 3, "screenshots": "", "output": DEFAULT_OUTPUT}
+PHOTOS = Path(__file__).parents[1] / "docs" / "photos"
+DEFAULTS = {"ckpt": DEFAULT_WEIGHTS, "size": 512, "photos": 3, "screenshots": "", "output": DEFAULT_OUTPUT}
 PATIENCE_S = 300.0
 _DONE = {
     "browser": "return document.getElementById('page').dataset.state === 'done' && "
@@ -122,14 +127,17 @@ def _wait(browser: Any, script: str) -> Any:
 def main(arguments: list[str]) -> None:
     """Run the command line."""
     options = parse_key_values(arguments, DEFAULTS)
-    if not options["ckpt"]:
-        raise UserError("ckpt= is missing: python -m benchmarks.pages ckpt=best.ckpt")
+    sources = sorted(PHOTOS.glob("*.jpg"))[: options["photos"] + 1]
+    if not 1 <= options["photos"] < len(sources):
+        raise UserError(f"photos={options['photos']} is not from 1 to {len(sources) - 1}")
     figures: dict[str, Any] = {"size": options["size"]}
     with tempfile.TemporaryDirectory() as place, chromium() as browser:
         samples = Path(place) / "samples"
-        photos = [samples / f"scene{index}.png" for index in range(options["photos"] + 1)]
-        for index, photo in enumerate(photos):
-            write_image(photo, render_photo(options["first_scene"] + index, options["size"]))
+        photos = [samples / f"{source.stem}.png" for source in sources]
+        for source, photo in zip(sources, photos, strict=True):
+            picture = Image.fromarray(read_image(source))
+            square = ImageOps.fit(picture, (options["size"], options["size"]), Image.Resampling.LANCZOS)
+            write_image(photo, np.array(square))
         for kind, page in (
             ("own machine", page_of_own_machine(options["ckpt"], samples)),
             ("browser", page_in_browser(options["ckpt"], Path(place) / "page", samples)),
