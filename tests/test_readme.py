@@ -20,7 +20,7 @@ from monet_cyclegan.inference.video import find_ffmpeg
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 # A table's commands stand in its last column. The benchmark, which needs a demo's checkpoint, is run by test_training;
-# the pages, which need a browser and npm, by tests/web; what the package's weights held out needs the competition's images.
+# the pages, which need a browser and npm, by tests/web; scores of the package's weights need the competition's images.
 ELSEWHERE = r"-m benchmarks|-m monet_cyclegan\.inference\.app|[^`]*format=web|evaluate\.py ckpt=monet [^`]*held_out"
 COMMANDS = sorted(set(re.findall(rf"^\| .* \| `(python (?!{ELSEWHERE})[^`\n]+)`", README, re.M)))
 
