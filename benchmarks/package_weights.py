@@ -12,11 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.large_picture import Spent
 from benchmarks.results import DEFAULT_OUTPUT, write
 from monet_cyclegan.cli import exit_with_one_line, parse_key_values
 from monet_cyclegan.errors import UserError
@@ -25,13 +25,6 @@ from monet_cyclegan.images import read_image, write_image
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "docs" / "photos" / "china.jpg"
 DEFAULTS = {"sizes": "1024x768,4000x3000", "rounds": 3, "device": "cpu", "output": DEFAULT_OUTPUT}
-
-
-class Spent(NamedTuple):
-    """What one command took."""
-
-    seconds: float
-    gigabytes: float  # the process's peak of resident memory
 
 
 def parse_sizes(text: str) -> list[tuple[int, int]]:

@@ -354,8 +354,8 @@ class CycleGAN(LightningModule):
             if self.lambda_identity > 0:
                 terms[f"identity_{name}"] = self.lambda_identity * identity_loss(images[f"idt_{name}"], real)
             if self.lambda_consistency > 0:
-                pair, squared = (images[f"fake_{name}"], sources[name]), self.consistency_squared
-                loss = consistency_loss(*pair, self.consistency_factor, squared=squared)
+                fake, source = images[f"fake_{name}"], sources[name]
+                loss = consistency_loss(fake, source, self.consistency_factor, squared=self.consistency_squared)
                 terms[f"consistency_{name}"] = self.lambda_consistency * loss
         return terms
 

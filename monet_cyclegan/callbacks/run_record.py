@@ -66,7 +66,7 @@ class RunRecord(Callback):
             else {},
             "scored_on": self.scored_on,
             "scored_images": datamodule.count_validated("a"),
-            "split_seed": int(getattr(datamodule, "split_seed", 0)),  # painted data have none
+            "split_seed": datamodule.split_seed,
         }
         checkpoint.setdefault(KEY, {})["record"] = record
 

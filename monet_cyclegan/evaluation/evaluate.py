@@ -109,8 +109,8 @@ def check_config(cfg: DictConfig) -> None:
 
 def check_without_checkpoint(cfg: DictConfig) -> None:
     """Refuse what only a checkpoint can use."""
-    held_out = {key: cfg[key] or None for key in ("held_out", "real_held_out")}
-    settings = {**held_out, "direction": cfg.direction}
+    settings = {"held_out": cfg.held_out or None, "real_held_out": cfg.real_held_out or None}
+    settings |= {"direction": cfg.direction}
     settings |= {f"data.{key}": value for key, value in cfg.data.items()}
     for key, value in settings.items():
         if value is not None:

@@ -143,9 +143,8 @@ def _open_trained(name: str) -> Trained:
     if path.suffix.lower() not in (".safetensors", ".onnx"):
         checkpoint = load_checkpoint(path)
         return Trained(directions(checkpoint), partial(build_generator, checkpoint), saved_config(checkpoint)["data"])
-    model = open_model(name)
-    description = model.description
-    record = description.record
+    model = open_model(str(path))
+    description, record = model.description, model.description.record
     name_of_a = next(iter(record.trained_on), description.directions[0].partition("_to_")[0])
     ways = {known: "ab" if known.startswith(f"{name_of_a}_to_") else "ba" for known in description.directions}
     counts = dict(zip(("val_a", "val_b"), record.held_out.values(), strict=False))
